@@ -1,0 +1,114 @@
+"""Opening what a verb names: saved models, code of one's own, data."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psiphi.basis.errors import ArgumentError, DataError, FileError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from psiphi.data import Data
+    from psiphi.models import Model
+
+SPEC = "data_spec"
+
+
+def open_model(path: str | Path) -> Model:
+    """A model that was saved in a folder."""
+    import psiphi.zoo  # noqa: F401  registers the builders that files name
+    from psiphi.models import load
+
+    folder = Path(path)
+    if not folder.exists():
+        raise FileError(f"there is no run at {folder}: train one, e.g. psiphi train vae --data digits --out {folder}")
+    if not (folder / "model.json").exists():
+        raise FileError(f"{folder} holds no saved model (model.json is missing): name a folder that psiphi train wrote.")
+    return load(folder)
+
+
+def open_classifier(name: str) -> nn.Module:
+    """A saved classifier, or what `module:function` of the user's own code returns."""
+    from psiphi.models import Classifier
+
+    module, colon, function = name.partition(":")
+    if colon and not Path(name).exists():
+        return _own(module, function)
+    model = open_model(name)
+    if not isinstance(model, Classifier):
+        raise ArgumentError(
+            f"{name} holds a {model.title}, which has no classes to confuse: name a classifier, e.g. one from "
+            f"psiphi train classifier --data digits."
+        )
+    return model
+
+
+def _own(module: str, function: str) -> nn.Module:
+    from torch import nn
+
+    sys.path.insert(0, "")  # the folder where psiphi was started
+    try:
+        made = getattr(importlib.import_module(module), function)()
+    except ModuleNotFoundError as error:
+        raise ArgumentError(
+            f"there is no module {error.name!r} to import from this folder: write module:function."
+        ) from None
+    except AttributeError as error:
+        raise ArgumentError(f"{module}:{function} cannot be called ({error}): name a function in {module}.") from error
+    except Exception as error:
+        raise ArgumentError(f"{module}:{function} failed ({type(error).__name__}: {error}).") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(made, nn.Module):
+        raise ArgumentError(f"{module}:{function} returned a {type(made).__name__}; a torch.nn.Module is needed.")
+    return made
+
+
+def open_data(spec: str | None, model: Any = None) -> tuple[str, Data]:
+    """The data named, by default those that the model was trained on, and their name."""
+    from psiphi.data import load
+
+    known = getattr(model, "provenance", {}).get(SPEC)
+    spec = spec or known
+    if not spec:
+        raise ArgumentError("the model does not say which data it was trained on: name them with --data.")
+    try:
+        data = load(spec)
+    except FileError as error:
+        if spec == known:
+            raise FileError(f"{error} (The model was trained on it; name the data's place now with --data.)") from None
+        raise
+    shape = getattr(model, "shape", data.shape)
+    if tuple(shape) != tuple(data.shape):
+        raise DataError(f"{spec} has samples of shape {data.shape}, the model was trained on {tuple(shape)}.")
+    return spec, data
+
+
+def held_out(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """The first `limit` rows of the test split, as floats, with their labels."""
+    import torch
+
+    from psiphi.basis.shapes import as_float
+
+    if len(data.test) == 0:
+        raise DataError(f"{data.name} has no test rows: leave test= at its default share.")
+    stop = len(data.test) if limit is None else min(limit, len(data.test))
+    if stop < 1:
+        raise ArgumentError(f"a limit of {limit} rows leaves nothing; at least 1 is needed.")
+    x, y = data.test.x[:stop], data.test.y
+    return as_float(torch.as_tensor(x)), None if y is None else y[:stop]
+
+
+def is_other(model: Any, data: Data) -> bool:
+    """Whether these are not the rows that the model was trained on, as far as hashes can tell."""
+    from psiphi.data import fingerprint
+
+    trained = getattr(model, "provenance", {}).get("data")
+    if not isinstance(trained, str) or len(trained) != 64:
+        return False
+    x, y = data.train
+    return trained not in (fingerprint(x, y), fingerprint(x))

@@ -1,0 +1,101 @@
+"""What threats and searches are to the engine.
+
+A *state* is a frozen dataclass that describes b rows at once: each of its fields is a tensor (b, ...), a
+`Noise` of b rows, or a dataclass of such; whatever else a field holds is the same for every row. The
+engine drops, adds and reorders rows with `take` and `join`, and looks no further inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from psiphi.basis.noise import Noise
+from psiphi.formulas.geometry import Box
+
+Rows = TypeVar("Rows")
+Needs = Literal["labels", "scores", "gradient"]
+
+
+class Threat(Protocol):
+    """The set of changes allowed to x; the box of the data is handed in, never carried."""
+
+    def expand(self, x: Tensor) -> Threat:
+        """The threat with one radius a row of `x`."""
+        ...
+
+    def start(self, x: Tensor, box: Box, noise: Noise) -> Tensor:
+        """A random point of set ∩ box, (b, *x)."""
+        ...
+
+    def project(self, v: Tensor, x: Tensor, box: Box) -> Tensor:
+        """The nearest point to `v` of set ∩ box."""
+        ...
+
+    def steepest(self, g: Tensor, v: Tensor, box: Box) -> Tensor:
+        """The unit step from `v` that raises a score of gradient `g` most."""
+        ...
+
+    def distance(self, v: Tensor, x: Tensor) -> Tensor:
+        """How large the change from `x` to `v` is, (b,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the access says about n points."""
+
+    score: Tensor
+    gradient: Tensor | None = None
+
+
+class Search(Protocol):
+    """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> Any:
+        """The state of b fresh rows."""
+        ...
+
+    def ask(self, s: Any, room: int) -> tuple[Tensor, Tensor]:
+        """Points (n, *x) to judge, at most about `room` of them, and the row of the state each is of, (n,).
+
+        For a row that is `done`: its last point if it was not judged yet, else none.
+        """
+        ...
+
+    def tell(self, s: Any, points: Tensor, owner: Tensor, answer: Answer) -> Any:
+        """The state after the answer to these points."""
+        ...
+
+    def done(self, s: Any) -> Tensor:
+        """Rows that have nothing left to learn from an answer, (b,)."""
+        ...
+
+
+def take(rows: Rows, index: Tensor) -> Rows:
+    """The rows `index` of a state."""
+    if isinstance(rows, Tensor):
+        return rows[index]
+    if isinstance(rows, Noise):
+        return rows.take(index)
+    if is_dataclass(rows) and not isinstance(rows, type):
+        return replace(rows, **{f.name: take(getattr(rows, f.name), index) for f in fields(rows)})
+    return rows
+
+
+def join(first: Rows, second: Rows) -> Rows:
+    """The rows of one state, then those of another."""
+    if isinstance(first, Tensor):
+        return torch.cat((first, second))
+    if isinstance(first, Noise):
+        return replace(first, rows=torch.cat([torch.as_tensor(noise.rows) for noise in (first, second)]))
+    if is_dataclass(first) and not isinstance(first, type):
+        parts = {f.name: join(getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
+        return replace(first, **parts)
+    return first

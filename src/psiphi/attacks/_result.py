@@ -1,0 +1,146 @@
+"""What an attack found, row by row, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psiphi.basis import files
+from psiphi.basis.errors import FileError
+from psiphi.formulas.intervals import wilson
+
+_FORMAT = "psiphi attack result 1"
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """The outcome of an attack on n rows.
+
+    x              the points returned, (n, *x): of a failure, the one of highest score
+    success        the goal holds at x by more than rounding; true of `already_met` rows, whose x is unchanged
+    undecided      the goal ties or holds within rounding: no success, but counted as broken in `accuracy`
+    already_met    the goal held before the attack
+    already_wrong  misclassified before the attack
+    distance       of x from the input, in the threat's norm
+    score          of the goal at x
+    forwards, backwards   rows sent through the model, and back, for each row
+    kind           'fixed-perturbation' or 'minimum-norm'
+    """
+
+    x: Tensor
+    success: Tensor
+    undecided: Tensor
+    already_met: Tensor
+    already_wrong: Tensor
+    distance: Tensor
+    score: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    kind: str
+    targeted: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def robust(self) -> Tensor:
+        """Rows classified correctly and not broken, (n,); undecided counts as broken."""
+        return ~(self.already_wrong | self.success | self.undecided)
+
+    @property
+    def accuracy(self) -> float:
+        """Robust accuracy; NaN without rows."""
+        return _share(self.robust)
+
+    @property
+    def clean_accuracy(self) -> float:
+        return _share(~self.already_wrong)
+
+    @property
+    def success_rate(self) -> float:
+        """Successes among the rows where the goal did not hold already; NaN without any."""
+        return _share(self.success[~self.already_met])
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        n = len(self)
+        if not n:
+            return "no rows were attacked"
+        low, high = wilson(int(self.robust.sum()), n)
+        fresh = self.success & ~self.already_met
+        moved = f", median distance {self.distance[fresh].median().item():.4g}" if fresh.any() else ""
+        return (
+            f"{self.provenance.get('attack', 'attack')} on {n} rows{' (targeted)' if self.targeted else ''}\n"
+            f"  misclassified before  {int(self.already_wrong.sum())}\n"
+            f"  goal met before       {int(self.already_met.sum())}\n"
+            f"  broken by the attack  {int(fresh.sum())}{moved}\n"
+            f"  undecided             {int(self.undecided.sum())}\n"
+            f"  robust accuracy       {self.accuracy:.1%}   [{low:.1%}, {high:.1%}] (95 %, Wilson)\n"
+            f"  forwards, backwards   {int(self.forwards.sum())}, {int(self.backwards.sum())}"
+        )
+
+    def __repr__(self) -> str:
+        share = f"{self.accuracy:.1%}" if len(self) else "of no rows"
+        return (
+            f"Result({len(self)} rows, {int(self.success.sum())} successes, {int(self.undecided.sum())} "
+            f"undecided, robust accuracy {share}, {self.kind})"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write `path`.npz, then `path`.json, which names the SHA-256 of the former."""
+        base = _base(path)
+        buffer = io.BytesIO()
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        np.savez_compressed(
+            buffer, **{k: v.detach().cpu().numpy() for k, v in arrays.items() if isinstance(v, Tensor)}
+        )
+        data = buffer.getvalue()
+        files.write(_with(base, ".npz"), data)
+        record = {"format": _FORMAT, "kind": self.kind, "targeted": self.targeted}
+        record |= {"provenance": self.provenance, "sha256": hashlib.sha256(data).hexdigest()}
+        files.write_json(_with(base, ".json"), record)
+
+    @staticmethod
+    def load(path: str | Path) -> Result:
+        """Read what `save` wrote; nothing is unpickled. Raises `FileError`."""
+        base = _base(path)
+        record = files.read_json(_with(base, ".json"))
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            raise FileError(f"{_with(base, '.json')} is no attack result of this version ({_FORMAT}).")
+        npz = _with(base, ".npz")
+        try:
+            data = npz.read_bytes()
+        except OSError as error:
+            raise FileError(f"{npz} cannot be read ({error}).") from None
+        if hashlib.sha256(data).hexdigest() != record.get("sha256"):
+            raise FileError(f"{npz} is cut short or changed: its SHA-256 is not the one in {base.name}.json.")
+        names = [f.name for f in fields(Result) if f.name not in ("kind", "targeted", "provenance")]
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                tensors = {name: torch.from_numpy(arrays[name]) for name in names}
+            rest = {name: record[name] for name in ("kind", "targeted", "provenance")}
+        except (KeyError, ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
+            raise FileError(f"{npz} is no attack result ({error}).") from None
+        return Result(**tensors, **rest)
+
+
+def _share(rows: Tensor) -> float:
+    return rows.double().mean().item() if len(rows) else float("nan")
+
+
+def _base(path: str | Path) -> Path:
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".npz", ".json") else path
+
+
+def _with(base: Path, suffix: str) -> Path:
+    return base.with_name(base.name + suffix)

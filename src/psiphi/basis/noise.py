@@ -1,0 +1,132 @@
+"""Keyed noise: row i of a stream depends on (key, i) alone, however the rows are asked for.
+
+A stream is cut into blocks of 64 rows; each block has a generator of its own, seeded by the key and
+the block's number. Samples are then independent of the batch size, attacks of compaction, shards of
+each other, and a resumed run needs no generator state. The global random state is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 64
+_MASK = (1 << 64) - 1
+
+
+def mix(*words: int | str) -> int:
+    """A 64-bit key from integers and names: splitmix64 finaliser folded over the words.
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
+    key = 0
+    for word in words:
+        value = int.from_bytes(word.encode()[:64], "little") if isinstance(word, str) else word
+        while True:
+            key = (key + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+            key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+            key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK
+            key ^= key >> 31
+            value = value >> 64 if value >= 0 else 0
+            if not value:
+                break
+    return key
+
+
+def generator(*words: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for these words."""
+    made = torch.Generator(device=device)
+    made.manual_seed(mix(*words))
+    return made
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The rows of one keyed stream.
+
+    `Noise.of(seed, n)` is rows 0..n-1; `at(step)` and `split(name)` give independent streams on the
+    same rows, `take(index)` the same stream on fewer rows.
+    """
+
+    key: int
+    rows: range | Tensor
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    @staticmethod
+    def of(
+        seed: int,
+        rows: int | range | Tensor,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Noise:
+        rows = range(rows) if isinstance(rows, int) else rows
+        return Noise(mix(seed), rows, torch.device(device), dtype)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, step: int) -> Noise:
+        return replace(self, key=mix(self.key, "step", step))
+
+    def split(self, name: str) -> Noise:
+        return replace(self, key=mix(self.key, name))
+
+    def take(self, index: Tensor | slice) -> Noise:
+        if isinstance(index, slice):
+            return replace(self, rows=self.rows[index])
+        rows = self.rows
+        if isinstance(rows, range):
+            rows = torch.arange(rows.start, rows.stop, rows.step)
+        return replace(self, rows=rows[index.cpu()])
+
+    def normal(self, shape: Sequence[int] = ()) -> Tensor:
+        """Standard normal draws, (rows, *shape)."""
+        return self._draw(torch.Tensor.normal_, tuple(shape))
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draws from [0, 1), (rows, *shape)."""
+        return self._draw(torch.Tensor.uniform_, tuple(shape))
+
+    def _draw(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        if prod(shape) == 0 or len(self.rows) == 0:
+            return torch.empty(len(self.rows), *shape, device=self.device, dtype=self.dtype)
+        gen = torch.Generator(device=self.device)
+
+        def block(number: int, out: Tensor) -> Tensor:
+            gen.manual_seed(mix(self.key, number))
+            return fill(out, generator=gen)
+
+        make: Any = dict(device=self.device, dtype=self.dtype)
+        if isinstance(self.rows, range) and self.rows.step == 1:
+            first, last = self.rows.start // BLOCK, (self.rows.stop - 1) // BLOCK
+            out = torch.empty((last + 1 - first) * BLOCK, *shape, **make)
+            for i, number in enumerate(range(first, last + 1)):
+                block(number, out[i * BLOCK : (i + 1) * BLOCK])
+            start = self.rows.start - first * BLOCK
+            return out[start : start + len(self.rows)]
+        rows = torch.as_tensor(self.rows)
+        numbers, place = (rows // BLOCK).unique(return_inverse=True)
+        out = torch.empty(len(rows), *shape, **make)
+        scratch = torch.empty(BLOCK, *shape, **make)
+        for i, number in enumerate(numbers.tolist()):
+            mine = (place == i).nonzero().squeeze(1)
+            out[mine.to(self.device)] = block(number, scratch)[(rows[mine] % BLOCK).to(self.device)]
+        return out
+
+
+@contextmanager
+def forked(*words: int | str) -> Iterator[None]:
+    """Run a block under a random state of its own, and leave the global one as it was.
+
+    For code that reads the global state: weight initialisers, dropout, other people's networks.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(mix(*words))
+        yield

@@ -1,0 +1,33 @@
+"""Purification: bring an input back to the model's manifold, then classify."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Purified(nn.Module):
+    """See `purify`."""
+
+    def __init__(self, classifier: nn.Module, model: nn.Module):
+        super().__init__()
+        model.project  # noqa: B018  (a model without it raises MissingVerb, which says who has it)
+        self.classifier, self.model = classifier, model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.model.project(x))
+
+    def __repr__(self) -> str:
+        return f"purify({type(self.classifier).__name__}, {type(self.model).__name__})"
+
+
+def purify(classifier: nn.Module, model: nn.Module) -> Purified:
+    """A classifier that sees the projection of its input onto the manifold of `model`: x ↦ f(Π(x)).
+
+    `classifier` maps (B, *x) in the data's units to logits (B, K). Differentiable, so that a white-box
+    attack goes through the projection too; returned in eval mode. Raises `MissingVerb` for a model that
+    cannot project.
+
+    Source: Samangouei, Kabkab, Chellappa, "Defense-GAN: protecting classifiers against adversarial
+    attacks using generative models", 2018; Meng, Chen, "MagNet: a two-pronged defense", 2017.
+    """
+    return Purified(classifier, model).eval()

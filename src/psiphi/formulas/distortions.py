@@ -1,0 +1,25 @@
+"""Qualities of reconstruction d(x, x̂): per sample, summed over the event."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def squared(x: Float[Tensor, "*b"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """(x − y)² of each coordinate; its best constant is the mean."""
+    return (x - y).square()
+
+
+def absolute(x: Float[Tensor, "*b"], y: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """|x − y| of each coordinate; its best constant is the median."""
+    return (x - y).abs()
+
+
+def huber(x: Float[Tensor, "*b"], y: Float[Tensor, "*b"], delta: float = 1.0) -> Float[Tensor, "*b"]:
+    """½(x − y)² where |x − y| ≤ δ, else δ(|x − y| − ½δ).
+
+    Source: Huber, "Robust estimation of a location parameter", 1964.
+    """
+    return F.huber_loss(x, y, reduction="none", delta=delta)

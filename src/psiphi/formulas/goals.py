@@ -1,0 +1,85 @@
+"""What an attack wants: scores to raise, one a sample, and when it has succeeded.
+
+All take logits (b, K), labels `y` (b,) and, for a targeted attack, classes `target` (b,) to reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Logits = Float[Tensor, "b k"]
+Labels = Int[Tensor, " b"]
+Goal = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+_RELATIVE = 1e-5 / torch.finfo(torch.float32).eps
+
+
+def _pick(logits: Tensor, label: Tensor) -> Tensor:
+    return logits.gather(1, label.unsqueeze(1)).squeeze(1)
+
+
+def _others(logits: Tensor, label: Tensor) -> Tensor:
+    return logits.scatter(1, label.unsqueeze(1), -torch.inf)
+
+
+def cross_entropy(logits: Logits, y: Labels, target: Labels | None = None) -> Float[Tensor, " b"]:
+    """Cross-entropy: −ln p_y untargeted, ln p_t targeted.
+
+    −ln p_y = ln(1 + e^s), s = ln Σ_{j≠y} e^{z_j} − z_y: this form keeps the gradient's direction where
+    1 − p_y is below the rounding of p_y, and the usual one gives zero.
+
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018, section 2.1.
+    """
+    label = y if target is None else target
+    s = _others(logits, label).logsumexp(1) - _pick(logits, label)
+    loss = torch.nn.functional.softplus(s)
+    return loss if target is None else -loss
+
+
+def margin(logits: Logits, y: Labels, target: Labels | None = None) -> Float[Tensor, " b"]:
+    """Margin: max_{j≠y} z_j − z_y untargeted, z_t − max_{j≠t} z_j targeted; positive once the goal holds.
+
+    Source: Carlini, Wagner, "Towards evaluating the robustness of neural networks", 2017, f_6 in section V.
+    """
+    label = y if target is None else target
+    gap = _others(logits, label).amax(1) - _pick(logits, label)
+    return gap if target is None else -gap
+
+
+def dlr(logits: Logits, y: Labels, target: Labels | None = None) -> Float[Tensor, " b"]:
+    """Difference-of-logits ratio, unchanged when logits are shifted or scaled.
+
+    Untargeted (max_{j≠y} z_j − z_y)/(z_π1 − z_π3), targeted (z_t − z_y)/(z_π1 − ½(z_π3 + z_π4)), z_π
+    the logits in falling order. K = 2, and K = 3 targeted, have no such ratio: the margin.
+
+    Source: Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    parameter-free attacks", 2020, eq. 6 and 7.
+    """
+    classes = logits.shape[1]
+    if classes == 2 or (classes == 3 and target is not None):
+        return margin(logits, y, target)
+    top = logits.topk(min(classes, 4), dim=1).values
+    if target is None:
+        return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+    return (_pick(logits, target) - _pick(logits, y)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def tolerance(logits: Logits) -> Float[Tensor, " b"]:
+    """The margin that rounding could make: max(1e-5 max_j |z_j|, tiny), the 1e-5 scaled with the dtype."""
+    kind = torch.finfo(logits.dtype)
+    return (_RELATIVE * kind.eps * logits.abs().amax(1)).clamp_min(kind.tiny)
+
+
+def succeeded(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[Tensor, " b"]:
+    """The goal holds by more than rounding: margin > tolerance, strictly."""
+    return margin(logits, y, target) > tolerance(logits)
+
+
+def undecided(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[Tensor, " b"]:
+    """The goal holds, or ties, but within rounding: 0 ≤ margin ≤ tolerance."""
+    gap = margin(logits, y, target)
+    return (gap >= 0) & (gap <= tolerance(logits))

@@ -1,0 +1,46 @@
+"""Confidence intervals of a proportion: `hits` of `n` trials, two-sided, at a given level."""
+
+from __future__ import annotations
+
+from psiphi.basis.errors import ArgumentError
+
+
+def _check(hits: int, n: int, level: float) -> None:
+    if not (0 <= hits <= n and n >= 1):
+        raise ArgumentError(f"a proportion needs 0 ≤ hits ≤ n and n ≥ 1; got {hits} of {n}.")
+    if not 0 < level < 1:
+        raise ArgumentError(f"a confidence level lies strictly between 0 and 1; got {level:g}: e.g. 0.95.")
+
+
+def wilson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval: the p for which |p̂ − p| ≤ z √(p(1−p)/n).
+
+    (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n), p̂ = hits/n, z the normal quantile at (1 + level)/2.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    from scipy.special import ndtri
+
+    _check(hits, n, level)
+    p, z = hits / n, float(ndtri((1 + level) / 2))
+    centre = p + z * z / (2 * n)
+    half = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    return (0.0 if hits == 0 else max(low, 0.0)), (1.0 if hits == n else min(high, 1.0))
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval, which covers with at least its level for every p.
+
+    lower: P(Bin(n, p) ≥ hits) = α/2, upper: P(Bin(n, p) ≤ hits) = α/2, α = 1 − level: quantiles of
+    Beta(hits, n − hits + 1) and Beta(hits + 1, n − hits).
+
+    Source: Clopper, Pearson, "The use of confidence or fiducial limits", 1934.
+    """
+    from scipy.special import betaincinv
+
+    _check(hits, n, level)
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
+    return low, high

@@ -1,0 +1,165 @@
+"""What every model shares: verbs that run in eval mode, in chunks, on the model's device.
+
+A verb is a method marked `@verb`. Where it depends on a slot, `@verb.when(reason)` gives a function
+model -> sentence or None; a sentence makes the attribute raise `MissingVerb`, so `hasattr` is truthful.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psiphi.basis.errors import ArgumentError, MissingVerb
+from psiphi.basis.registry import models
+from psiphi.basis.shapes import Shape, as_batch, check_finite
+from psiphi.parts import Player, Statistics
+
+VERBS = (
+    "encode",
+    "posterior",
+    "decode",
+    "reconstruct",
+    "sample",
+    "log_prob",
+    "anomaly_score",
+    "denoise",
+    "score",
+    "project",
+    "impute",
+    "predict",
+)
+CHUNK_NUMBERS = 1 << 21
+
+
+class verb:
+    """A method of a model that runs in eval mode and restores every mode; see the module's docstring."""
+
+    def __init__(self, call: Callable[..., Any], missing: Callable[[Any], str | None] | None = None):
+        self.call, self.missing = call, missing
+        functools.update_wrapper(self, call)  # pyright: ignore[reportArgumentType]
+
+    @staticmethod
+    def when(missing: Callable[[Any], str | None]) -> Callable[[Callable[..., Any]], verb]:
+        return lambda call: verb(call, missing)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        if model is None:
+            return self
+        reason = self.missing(model) if self.missing else None
+        if reason is not None:
+            raise MissingVerb(model.title, self.name, reason, who_can)
+        return functools.wraps(self.call)(functools.partial(self._run, model))
+
+    def _run(self, model: Model, /, *args: Any, **kwargs: Any) -> Any:
+        with evaluating(model):
+            return self.call(model, *args, **kwargs)
+
+
+@contextmanager
+def evaluating(model: nn.Module):
+    """Eval mode inside, every module's own mode restored after."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Model(nn.Module):
+    """A module with a sample shape, data statistics, a recipe and verbs.
+
+    recipe: how the zoo built it; provenance: what it was trained on, with which seed and versions.
+    """
+
+    statistics: Statistics
+    recipe: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def __init__(self, statistics: Statistics):
+        super().__init__()
+        self.shape: Shape = statistics.shape
+        self.statistics = statistics
+        self.recipe, self.provenance = {}, {}
+
+    @property
+    def title(self) -> str:
+        return self.recipe.get("model", type(self).__name__)
+
+    @property
+    def can(self) -> tuple[str, ...]:
+        """The verbs this model has."""
+        return tuple(name for name in VERBS if hasattr(self, name))
+
+    @property
+    def device(self) -> torch.device:
+        return self.statistics.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.statistics.mean.dtype
+
+    def players(self) -> list[Player]:
+        """Who trains, on what; a model without a gradient step has `solve` instead."""
+        return []
+
+    def check_data(self, low: float, high: float) -> None:
+        """Raise where data of this range cannot be learnt."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to the folder `path`; `pp.load(path)` reads it."""
+        from psiphi.models._files import save
+
+        save(self, path)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in VERBS:
+            mine = getattr(type(self), name, None)
+            reason = (mine.missing(self) if isinstance(mine, verb) and mine.missing else None) or ""
+            raise MissingVerb(self.title, name, reason, who_can)
+        return super().__getattr__(name)
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in VERBS or hasattr(self, name)]
+
+    def _map(
+        self, call: Callable[[Tensor], Tensor], x: Any, shape: Shape | None = None, what: str = "x"
+    ) -> Tensor:
+        """Apply `call` to rows of x in chunks, on the model's device and dtype; the answer goes where x was."""
+        shape = self.shape if shape is None else shape
+        x = as_batch(x, shape, what)
+        check_finite(x.detach(), what)
+        home, rows = x.device, max(64, CHUNK_NUMBERS // max(prod(shape), 1))
+        parts = [call(part.to(self.device, self.dtype)).to(home) for part in x.split(rows)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def check_count(n: int) -> int:
+    if not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"the number of samples must be an integer of at least 1; got {n!r}.")
+    return n
+
+
+@functools.cache
+def who_can(name: str) -> list[str]:
+    """The zoo's models that have this verb with their default arguments."""
+    return [entry.name for entry in models if hasattr(example(entry.name), name)]
+
+
+def example(name: str) -> Any:
+    """The zoo's model of this name on 4 × 4 images with a code of two numbers."""
+    entry = models[name]
+    wanted: dict[str, Any] = {"shape": (1, 4, 4), "latent_dim": 2, "hidden": (8,), "classes": 2}
+    return entry.build(**{key: value for key, value in wanted.items() if key in entry.parameters})

@@ -1,0 +1,132 @@
+"""Models on disk: a folder with `model.json` (recipe, provenance) and `model.safetensors`. Nothing pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psiphi.basis import files
+from psiphi.basis.errors import ArgumentError, FileError, PsiphiError
+from psiphi.basis.provenance import versions
+from psiphi.basis.registry import models
+from psiphi.models._base import Model
+
+FORMAT = 1
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Write the model to the folder `path`, whole or not at all; an old one there is replaced.
+
+    Raises `FileError` if something else is in the way.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        raise FileError(f"{folder} is a file; a model is saved as a folder: give another name.")
+    record = {
+        "format": FORMAT,
+        "psiphi": versions()["psiphi"],
+        "recipe": to_json(model.recipe),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "provenance": to_json(model.provenance),
+    }
+    files.write_bundle(folder, "model", dict(model.state_dict()), record)
+
+
+def load(path: str | Path, into: Model | None = None, device: str | torch.device = "cpu") -> Any:
+    """Read a saved model.
+
+    into: a model of the same build to fill, for networks of your own that no registered builder makes.
+    Raises `FileError` where the files are missing, corrupt, of another version or another model.
+    """
+    folder = Path(path)
+    record, tensors = files.read_bundle(folder, "model")
+    if record.get("format") != FORMAT:
+        raise FileError(
+            f"{folder} has file format {record.get('format')!r}; this psiphi reads {FORMAT}: "
+            f"use psiphi {record.get('psiphi', 'of that version')}."
+        )
+    try:
+        model = _build(record) if into is None else into
+        _fill(model, tensors, into is None)
+        provenance = record.get("provenance")
+        model.provenance = provenance if isinstance(provenance, dict) else {}
+    except FileError as error:
+        raise FileError(f"{folder}: {error}") from None
+    return model.to(device)
+
+
+def _build(record: Mapping[str, Any]) -> Model:
+    recipe = record.get("recipe")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("arguments"), dict):
+        raise FileError("model.json names no recipe; pass pp.load(path, into=model).")
+    name, arguments = str(recipe.get("model")), recipe["arguments"]
+    custom = [key for key, value in arguments.items() if isinstance(value, dict) and "custom" in value]
+    if custom:
+        raise FileError(
+            f"the model was built with {custom[0]}={arguments[custom[0]]['custom']} of your own; "
+            f"build it again and pass pp.load(path, into=model), or register a builder with pp.zoo.register."
+        )
+    if name not in models:
+        raise FileError(
+            f"no builder is called {name!r}: import the module that registers it, or pass into=model."
+        )
+    kind = getattr(torch, str(record.get("dtype", "float32")), None)
+    try:
+        with torch.device("meta"):
+            model = models[name].build(**{key: _frozen(value) for key, value in arguments.items()})
+        return model.to(kind) if isinstance(kind, torch.dtype) else model
+    except (
+        PsiphiError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        ArithmeticError,
+        MemoryError,
+        AttributeError,
+    ) as error:
+        raise FileError(f"the recipe in model.json cannot be built ({error}).") from None
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], fresh: bool) -> None:
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or extra:
+        raise FileError(
+            f"the weights belong to another model (missing: {missing[:3]}, unknown: {extra[:3]})."
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise FileError(
+                f"{name} has shape {tuple(tensor.shape)}, the model needs {tuple(wanted[name].shape)}: "
+                f"the file is another model's."
+            )
+    if not fresh:
+        model.load_state_dict(dict(tensors))
+        return
+    model.to_empty(device="cpu")
+    model.load_state_dict(dict(tensors))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
+
+
+def to_json(value: Any) -> Any:
+    """What JSON can say of an argument; objects of your own are named, not stored."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | torch.Size):
+        return [to_json(each) for each in value]
+    if isinstance(value, nn.Module) or callable(value):
+        return {"custom": getattr(value, "__name__", type(value).__name__)}
+    if isinstance(value, Path):
+        return str(value)
+    raise ArgumentError(
+        f"{value!r} ({type(value).__name__}) cannot be written to model.json; use plain values."
+    )

@@ -1,0 +1,6 @@
+"""Plain `nn.Module`s; your own take their place wherever one is asked for."""
+
+from psiphi.networks._conv import ConvDecoder, ConvEncoder
+from psiphi.networks._mlp import MLP
+
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder"]

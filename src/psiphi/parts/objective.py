@@ -1,0 +1,112 @@
+"""Objectives: weighted sums of named terms that read a trace. `nll + 4.0 * rate` is its own repr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from psiphi.basis.errors import ArgumentError
+from psiphi.formulas.distributions import kl, normal_kl
+from psiphi.parts.clock import Clock, Weight, at
+from psiphi.parts.trace import LatentTrace
+
+
+class _Summable:
+    def __add__(self, other: Term | Objective) -> Objective:
+        return Objective(_parts(self) + _parts(other))
+
+    def __mul__(self, weight: Weight) -> Objective:
+        return Objective(tuple((_times(weight, old, each), each) for old, each in _parts(self)))
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True, repr=False)
+class Term(_Summable):
+    """A named quantity of a trace, in nats: (B,), or () where `batch` is set."""
+
+    name: str
+    value: Callable[[Any], Tensor]
+    batch: bool = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, repr=False)
+class Objective(_Summable):
+    """Σ weight · term; a weight is a number or a function of the clock."""
+
+    parts: tuple[tuple[Weight, Term], ...]
+
+    def __post_init__(self) -> None:
+        names = [each.name for _, each in self.parts]
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"an objective needs terms of different names; got {', '.join(names)}.")
+
+    def __call__(self, trace: Any, clock: Clock) -> dict[str, Tensor]:
+        """The weighted total as `loss`, and each part unweighted; the mean over rows is taken here."""
+        means = {each.name: each.value(trace).mean() for _, each in self.parts}
+        total = sum(
+            (means[each.name] if weight == 1.0 else at(weight, clock) * means[each.name])
+            for weight, each in self.parts
+        )
+        assert isinstance(total, Tensor)
+        return {"loss": total, **means}
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{each}" if weight == 1.0 else f"{weight} * {each}" for weight, each in self.parts)
+
+
+def _times(weight: Weight, old: Weight, each: Term) -> Weight:
+    if weight == 1.0 or old == 1.0:
+        return old if weight == 1.0 else weight
+    if callable(weight) or callable(old):
+        raise ArgumentError(f"{each} has the weight {old} already; give each term one weight.")
+    return weight * old
+
+
+def _parts(value: Any) -> tuple[tuple[Weight, Term], ...]:
+    if isinstance(value, Objective):
+        return value.parts
+    if isinstance(value, Term):
+        return ((1.0, value),)
+    raise ArgumentError(f"{value!r} is no term of an objective.")
+
+
+def term(value: Callable[[Any], Tensor]) -> Term:
+    """Make a function trace -> (B,) a term of its name."""
+    return Term(value.__name__, value)
+
+
+def batch_term(value: Callable[[Any], Tensor]) -> Term:
+    """Make a function trace -> () a term of its name."""
+    return Term(value.__name__, value, batch=True)
+
+
+@term
+def nll(trace: LatentTrace) -> Tensor:
+    """−ln p(x|z), mean over the K samples: the reconstruction part."""
+    return -trace.p.log_prob(trace.x, trace.where).mean(0)
+
+
+@term
+def rate(trace: LatentTrace) -> Tensor:
+    """KL(q(z|x) ‖ p(z)): what the code costs."""
+    assert trace.prior is not None
+    return kl(trace.q, trace.prior)
+
+
+def free_bits(nats: float) -> Term:
+    """Σ_j max(λ, E_batch KL_j): no pressure on a latent coordinate below λ nats.
+
+    Source: Kingma et al., "Improving variational inference with inverse autoregressive flow", 2016, eq. 15.
+    """
+
+    def free(trace: LatentTrace) -> Tensor:
+        return normal_kl(trace.q, trace.prior).mean(0).clamp(min=nats).sum()  # pyright: ignore[reportArgumentType]
+
+    return Term(f"free_bits({nats})", free, batch=True)

@@ -1,0 +1,45 @@
+"""Callbacks: functions asked after each row of the history; one that returns a sentence stops training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from psiphi.parts import Clock
+from psiphi.training._history import History, Row
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands: the model with the weights it would be returned with, the clock, the history."""
+
+    model: nn.Module
+    clock: Clock
+    row: Row
+    history: History
+
+
+Callback = Callable[[Moment], str | None]
+
+
+@dataclass(frozen=True)
+class early_stopping:
+    """Stop when `column` has not improved by more than `least` for `patience` rows.
+
+    It reads the history alone, so that a resumed run stops where the whole one does.
+    """
+
+    patience: int = 10
+    column: str = "validation_loss"
+    least: float = 0.0
+
+    def __call__(self, moment: Moment) -> str | None:
+        values = moment.history[self.column]
+        best = 0
+        for i, value in enumerate(values):
+            if value < values[best] - self.least:
+                best = i
+        waited = len(values) - 1 - best
+        return f"no better {self.column} for {waited} rows" if waited >= self.patience else None
