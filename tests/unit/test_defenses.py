@@ -24,9 +24,10 @@ class Line(nn.Module):
 
 
 class Blind(nn.Module):
-    @property
-    def project(self):
-        raise MissingVerb("Blind", "project", who=lambda verb: ["pca", "vae"])
+    def __getattr__(self, name):
+        if name == "project":
+            raise MissingVerb("Blind", "project", who=lambda verb: ["pca", "vae"])
+        return super().__getattr__(name)
 
 
 def classifier(d: int = 4) -> nn.Module:
@@ -67,3 +68,5 @@ def test_an_identity_changes_no_result():
 def test_a_model_that_cannot_project_says_who_can():
     with pytest.raises(MissingVerb, match=r"Blind cannot project\. Models that can: pca, vae\."):
         purify(classifier(), Blind())
+    with pytest.raises(MissingVerb, match="Linear cannot project: it is no model of psiphi"):
+        purify(classifier(), nn.Linear(4, 4))

@@ -20,7 +20,9 @@ PROJECT = {"linf": (geo.linf_project, geo.linf_norm), "l2": (geo.l2_project, geo
 STEEPEST = {"linf": (geo.linf_steepest, geo.linf_norm), "l2": (geo.l2_steepest, geo.l2_norm)}
 
 
-def points(seed: int, b: int, d: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def points(
+    seed: int, b: int, d: int, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Centres with a third of their coordinates exactly on walls, and points around them."""
     gen = torch.Generator().manual_seed(seed)
     x = (torch.rand(b, d, generator=gen, dtype=dtype) * 1.6 - 0.3).clamp(0, 1)

@@ -83,7 +83,12 @@ def test_dlr_ignores_shift_and_scale(k):
 def test_success_is_a_strict_margin_scaled_with_the_dtype():
     """max(1e-5·max|z|, tiny) in float32: at 100 the threshold is 1e-3; in float64 it is 5e8 times smaller."""
     y = torch.tensor([0])
-    for gap, success, undecided in ((2e-3, True, False), (5e-4, False, True), (0.0, False, True), (-5e-4, False, False)):
+    for gap, success, undecided in (
+        (2e-3, True, False),
+        (5e-4, False, True),
+        (0.0, False, True),
+        (-5e-4, False, False),
+    ):
         z = torch.tensor([[-100.0, -100.0 + gap]])
         assert goals.succeeded(z, y).item() is success
         assert goals.undecided(z, y).item() is undecided

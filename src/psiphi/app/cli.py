@@ -10,13 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from psiphi import __version__
-from psiphi.app.commands.attack import attack
-from psiphi.app.commands.evaluate import evaluate
-from psiphi.app.commands.lists import data, models
-from psiphi.app.commands.sample import sample
-from psiphi.app.commands.tour import tour
-from psiphi.app.commands.train import train
-from psiphi.app.commands.verify import verify
+from psiphi.app.commands._attack import attack
+from psiphi.app.commands._evaluate import evaluate
+from psiphi.app.commands._lists import data, models
+from psiphi.app.commands._sample import sample
+from psiphi.app.commands._tour import tour
+from psiphi.app.commands._train import train
+from psiphi.app.commands._verify import verify
 from psiphi.basis.errors import PsiphiError
 
 BAD_INPUT, INTERRUPTED = 2, 130

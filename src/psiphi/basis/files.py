@@ -22,9 +22,18 @@ from psiphi.basis.errors import FileError
 
 
 def write(path: str | Path, data: bytes | str) -> None:
-    """Replace `path` by `data`, whole or not at all."""
+    """Replace `path` by `data`, whole or not at all; a `FileError` where the disk will not."""
     path = Path(path)
-    data = data.encode() if isinstance(data, str) else data
+    try:
+        _write(path, data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be written ({error.strerror or error}); what was saved before is unchanged: free space or "
+            f"choose another folder."
+        ) from error
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -46,9 +55,20 @@ def write(path: str | Path, data: bytes | str) -> None:
 def append(path: str | Path, text: str) -> None:
     """Add lines to a log; a kill can cut the last one, which the next run writes anew."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def _rename(old: Path, new: Path) -> None:
+    try:
+        os.replace(old, new)
+        _sync_folder(new.parent)
+    except OSError as error:
+        raise FileError(f"{old} cannot be renamed to {new.name} ({error.strerror or error}).") from error
 
 
 def _umask() -> int:
@@ -88,11 +108,10 @@ def write_bundle(folder: str | Path, stem: str, tensors: Mapping[str, Any], reco
     digest = hashlib.sha256(data).hexdigest()
     weights, upcoming = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.next"
     if _digest(upcoming) == _committed(folder, stem) is not None:
-        os.replace(upcoming, weights)
+        _rename(upcoming, weights)
     write(upcoming, data)
     write_json(folder / f"{stem}.json", {**record, "sha256": digest})
-    os.replace(upcoming, weights)
-    _sync_folder(folder)
+    _rename(upcoming, weights)
 
 
 def read_bundle(folder: str | Path, stem: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from psiphi.basis.errors import MissingVerb
+
 
 class Purified(nn.Module):
     """See `purify`."""
 
     def __init__(self, classifier: nn.Module, model: nn.Module):
         super().__init__()
-        model.project  # noqa: B018  (a model without it raises MissingVerb, which says who has it)
+        _ = _projection(model)
         self.classifier, self.model = classifier, model
 
     def forward(self, x: Tensor) -> Tensor:
@@ -18,6 +20,17 @@ class Purified(nn.Module):
 
     def __repr__(self) -> str:
         return f"purify({type(self.classifier).__name__}, {type(self.model).__name__})"
+
+
+def _projection(model: nn.Module) -> object:
+    """The model's verb; a model that lacks it raises `MissingVerb`, which says who has it."""
+    try:
+        return model.project
+    except MissingVerb:
+        raise
+    except AttributeError:
+        reason = "it is no model of psiphi and has no method `project(x)`"
+        raise MissingVerb(type(model).__name__, "project", reason) from None
 
 
 def purify(classifier: nn.Module, model: nn.Module) -> Purified:

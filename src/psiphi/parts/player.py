@@ -12,16 +12,17 @@ from psiphi.basis.noise import Noise
 from psiphi.parts.clock import Clock
 
 
-@dataclass(frozen=True)
 class Batch:
     """Rows of data with the noise that belongs to them.
 
-    x: (B, *shape), float; y: (B,) integer labels, −1 unknown, or None.
+    x: (B, *shape), float; y: (B,) integer labels, −1 unknown, or None. No dataclass: wrappers of other
+    precisions take those apart and would round x.
     """
 
-    x: Tensor
-    y: Tensor | None
-    noise: Noise
+    __slots__ = ("noise", "x", "y")
+
+    def __init__(self, x: Tensor, y: Tensor | None, noise: Noise):
+        self.x, self.y, self.noise = x, y, noise
 
     def __len__(self) -> int:
         return len(self.x)

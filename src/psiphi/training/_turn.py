@@ -59,10 +59,10 @@ class Seat:
         if clip is not None:
             self.clip(clip)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         if self.player.after_step is not None:
             with torch.no_grad():
                 self.player.after_step(self.player.module)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update()
         return {name: value.detach() for name, value in losses.items()}

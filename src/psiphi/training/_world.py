@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from psiphi.basis.errors import ArgumentError, LaunchError
 from psiphi.training._turn import Seat
 
-PRECISIONS = ("32", "64", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
 class Alone:

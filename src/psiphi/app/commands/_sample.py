@@ -1,0 +1,47 @@
+"""`psiphi sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psiphi.app import _console as out
+from psiphi.app._open import open_model
+from psiphi.app._options import Json, Run, Seed
+
+
+def sample(
+    run: Run,
+    n: Annotated[int, typer.Option("-n", "--number", help="How many.")] = 64,
+    seed: Seed = 0,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="A .png, .npy or .npz. [dim]default: samples.png (or .npy) in the run[/dim]"),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Draw x from p(x|z), noise and all, instead of its mean.")] = False,
+    json: Json = False,
+) -> None:
+    """Draw new data from a model: a grid of pictures, a scatter plot, or numbers.
+
+    Sample i of a seed is the same however many are drawn.
+
+    [bold]Example[/bold]   psiphi sample runs/vae -n 64 --seed 1 --out samples.png
+    """
+    model = open_model(run)
+    draw = model.sample  # a model that cannot says so here, before the plots are imported
+    from psiphi.app import pictures
+
+    drawn = pictures.is_image(model.shape) or tuple(model.shape) == (2,)
+    path = to or run / ("samples.png" if drawn else "samples.npy")
+    x = draw(n, seed=seed, exact=exact).detach()
+    pictures.save(path, x, model.shape, float(model.statistics.low), float(model.statistics.high))
+    record = {
+        "model": model.title, "run": str(run), "out": str(path), "n": n, "seed": seed, "exact": exact,
+        "shape": list(x.shape), "low": float(x.min()), "high": float(x.max()), "mean": float(x.mean()),
+    }  # fmt: skip
+    if json:
+        out.emit(record)
+    else:
+        out.say(f"{n} samples of {model.title}, seed {seed}, are in {path}.")

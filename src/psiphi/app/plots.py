@@ -1,0 +1,204 @@
+"""Figures as inline SVG whose text and lines take the page's colours, and the same figures as PNG files.
+
+A figure is drawn with a palette. On a page its colours are markers, which become `currentColor` and CSS variables;
+in a file they are plain ones. Output is reproducible: fixed salt, no date.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from psiphi.basis import files
+
+NAMES = ("ink", "soft", "grid", "pca", "ae", "vae", "classifier", "bare", "gray", "white", *(f"k{i}" for i in range(10)))
+MARKERS = {name: f"#0102{i + 3:02x}" for i, name in enumerate(NAMES)}
+CLASSES = ("#b5482a", "#2f6ea5", "#4e8a3c", "#8a5aa8", "#b98a1d", "#2a8a86", "#c2557f", "#6b6f2b", "#5866c0", "#8a6248")
+PLAIN = {
+    "ink": "#222222", "soft": "#6b6b6b", "grid": "#e3e0d8", "pca": "#8a857b", "ae": "#b98a1d", "vae": "#2f6ea5",
+    "classifier": "#4e8a3c", "bare": "#b5482a", "gray": "#b98a1d", "white": "#2f6ea5",
+    **{f"k{i}": colour for i, colour in enumerate(CLASSES)},
+}  # fmt: skip
+
+Palette = Mapping[str, str]
+Draw = Callable[[Any, Palette], None]
+Size = tuple[float, float]
+
+RC = {
+    "svg.hashsalt": "psiphi", "svg.fonttype": "none", "font.size": 10.5, "axes.labelsize": 10.5, "axes.titlesize": 11,
+    "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.linewidth": 0.8, "lines.linewidth": 1.8, "lines.solid_capstyle": "round", "axes.unicode_minus": True,
+    "xtick.major.size": 3, "ytick.major.size": 3, "axes.titlelocation": "left", "axes.titlepad": 8,
+}  # fmt: skip
+
+
+def _figure(draw: Draw, size: Size, palette: Palette, paper: str) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    ink = {key: palette["soft"] for key in ("xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")}
+    with matplotlib.rc_context({**RC, **ink, "text.color": palette["ink"], "axes.facecolor": "none"}):
+        figure = Figure(figsize=size, layout="constrained", facecolor=paper)
+        draw(figure.add_subplot(), palette)
+        figure.draw_without_rendering()
+        return figure
+
+
+def svg(draw: Draw, name: str, alt: str, size: Size = (4.6, 3.1)) -> str:
+    """An `<svg>` for a page: scalable, described by `alt`, its ids begun with `name`."""
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context(RC):
+        _figure(draw, size, MARKERS, "none").savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return _inline(out.getvalue(), name, alt)
+
+
+def png(path: str | Path, draw: Draw, size: Size = (4.6, 3.1)) -> None:
+    """The same figure as a PNG on white."""
+    out = io.BytesIO()
+    _figure(draw, size, PLAIN, "white").savefig(out, format="png", dpi=160, metadata={"Software": None})
+    files.write(path, out.getvalue())
+
+
+def _inline(text: str, name: str, alt: str) -> str:
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    assert box is not None
+    label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    text = re.sub(r"<svg[^>]*>", f'<svg viewBox="{box[1]}" role="img" aria-label="{label}">', text, count=1)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r"url\(#", f"url(#{name}-", text)
+    text = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', text)
+    text = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    for key, marker in MARKERS.items():
+        text = text.replace(marker, "currentColor" if key == "ink" else f"var(--{key})")
+    return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+def curves(
+    series: Sequence[tuple[str, Sequence[float], Sequence[float], str, bool]], x: str, y: str, *, room: float = 0.2
+) -> Draw:
+    """Lines with their names at their right ends: (name, xs, ys, colour, dashed)."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        ends = []
+        for name, xs, ys, colour, dashed in series:
+            ax.plot(xs, ys, color=c[colour], linestyle=(0, (3, 2)) if dashed else "-", linewidth=1.5 if dashed else 1.9)
+            if name and len(xs):
+                ends.append((ys[-1], xs[-1], name, colour))
+        _quiet(ax, c, x, y)
+        _name_ends(ax, c, ends, room)
+
+    return draw
+
+
+def _name_ends(ax: Any, c: Palette, ends: list[tuple[float, float, str, str]], room: float) -> None:
+    """Names beside the last points, moved apart where they would overlap."""
+    if not ends:
+        return
+    low, high = ax.get_ylim()
+    left, right = ax.get_xlim()
+    ax.set_xlim(left, right + room * (right - left))
+    gap, last = 0.085 * (high - low), -float("inf")
+    for y, x, name, colour in sorted(ends):
+        last = max(y, last + gap)
+        ax.annotate(name, (x, y), (x + 0.02 * (right - left), last), va="center", color=c[colour], annotation_clip=False)
+
+
+def _quiet(ax: Any, c: Palette, x: str, y: str) -> None:
+    ax.set_title(y, color=c["soft"], fontsize=10.5)
+    ax.set_xlabel(x)
+    ax.grid(axis="y", color=c["grid"], linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def latent_map(points: Any, labels: Sequence[int], names: Sequence[str], x: str, y: str) -> Draw:
+    """Codes in the plane, each drawn as the name of its class, so that colour is not needed to read it."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        for k, name in enumerate(names):
+            mine = [i for i, label in enumerate(labels) if label == k]
+            if not mine:
+                continue
+            mark = f"${name}$" if len(name) == 1 and name.isalnum() else "o"
+            ax.scatter(
+                [points[i][0] for i in mine], [points[i][1] for i in mine], s=26, marker=mark, color=c[f"k{k % 10}"], linewidths=0
+            )
+        ax.set(xlabel=x, ylabel=y, xticks=[], yticks=[])
+        ax.set_aspect("equal", "datalim")
+        for side in ("left", "bottom"):
+            ax.spines[side].set_visible(False)
+
+    return draw
+
+
+def radii(
+    eps: Sequence[float], series: Sequence[tuple[str, Sequence[float], Sequence[tuple[float, float]], str]], at: float | None
+) -> Draw:
+    """Accuracy against the radius of the threat, with bands of their intervals: (name, values, intervals, colour)."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        ends = []
+        if at is not None:
+            ax.axvline(at, color=c["soft"], linewidth=0.8, linestyle=(0, (1, 2)))
+        for name, values, bands, colour in series:
+            lows, highs = zip(*bands)
+            ax.fill_between(eps, lows, highs, color=c[colour], alpha=0.16, linewidth=0)
+            ax.plot(eps, values, color=c[colour], marker="o", markersize=3.2)
+            ends.append((values[-1], eps[-1], name, colour))
+        _quiet(ax, c, "radius ε of the L∞ ball, in the data's units", "accuracy")
+        ax.set_ylim(-0.03, 1.03)
+        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        _name_ends(ax, c, ends, 0.3)
+        ax.set_xticks([e for e in ax.get_xticks() if -1e-9 <= e <= max(eps) + 1e-9])
+
+    return draw
+
+
+def paired_bars(names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]) -> Draw:
+    """Two shares for each name, side by side."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        places = range(len(names))
+        ax.bar([i - 0.2 for i in places], first, 0.36, color=c["pca"], label=labels[0])
+        ax.bar([i + 0.2 for i in places], second, 0.36, color=c["vae"], label=labels[1])
+        _quiet(ax, c, "class", "share of rows")
+        ax.set_xticks(list(places), list(names))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        ax.tick_params(axis="x", length=0)
+        ax.set_ylim(0, 1.25 * max(*first, *second))
+        ax.legend(frameon=False, loc="upper right", ncols=2, handlelength=1, borderaxespad=0, fontsize=9.5)
+
+    return draw
+
+
+def spans(rows: Sequence[tuple[str, float, tuple[float, float], str]], x: str) -> Draw:
+    """A dot with its interval for each row: (name, value, (low, high), colour); shares between 0 and 1."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        for i, (name, value, (low, high), colour) in enumerate(rows):
+            y = len(rows) - 1 - i
+            ax.plot([0, 1], [y, y], color=c["grid"], linewidth=0.8, zorder=0)
+            ax.plot([low, high], [y, y], color=c[colour], linewidth=5, alpha=0.35, solid_capstyle="butt")
+            ax.plot([value], [y], "o", color=c[colour], markersize=7)
+            ax.text(0, y + 0.3, name, color=c["ink"], va="center")
+            ax.text(1.0, y + 0.3, f"{value:.1%}", color=c["ink"], va="center", ha="right")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.5, len(rows) - 0.4), yticks=[], xlabel=x)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        ax.spines["left"].set_visible(False)
+
+    return draw

@@ -1,0 +1,1 @@
+"""What several test files share; imported by name, as `helpers`."""

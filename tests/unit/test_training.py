@@ -1,0 +1,365 @@
+"""The loop: what it minimises, keeps, reports and refuses."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from scripts.train import build, data, train
+from torch.utils.data import DataLoader, TensorDataset
+
+import psiphi as pp
+from psiphi.basis.errors import ArgumentError, DataError, DivergedError, LaunchError, ShapeError
+from psiphi.basis.noise import Noise, generator
+from psiphi.parts import Batch, Clock, Player, adam
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+class Bowl(torch.nn.Module):
+    """½‖θ − mean(x)‖² of each batch: everything about its path is known."""
+
+    def __init__(self, **player):
+        super().__init__()
+        self.statistics = pp.zoo.ae(1, latent_dim=1).statistics
+        self.theta = torch.nn.Parameter(torch.zeros(1))
+        self.shape, self.title, self.recipe, self.provenance = (1,), "bowl", {}, {}
+        self.device, self.dtype, self.player = torch.device("cpu"), torch.float32, player
+        self.seen: list[torch.Tensor] = []
+
+    def check_data(self, low, high):
+        pass
+
+    def players(self):
+        return [Player(self, bowl_loss, **self.player)]
+
+
+def bowl_loss(module, batch: Batch, clock: Clock):
+    if module.training:
+        module.seen.append(batch.x.flatten().clone())
+    return {"loss": 0.5 * (module.theta - batch.x).square().mean()}
+
+
+def sgd(lr):
+    return lambda parameters: torch.optim.SGD(parameters, lr=lr)
+
+
+def test_every_row_is_seen_once_an_epoch_in_the_seeds_order():
+    model, x = Bowl(optimizer=sgd(0.1)), torch.arange(10.0)[:, None]
+    pp.fit(model, x, epochs=2, batch_size=4, seed=3, quiet=True)
+    first, second = torch.cat(model.seen[:3]), torch.cat(model.seen[3:])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == x.flatten().tolist()
+    assert first.tolist() == torch.randperm(10, generator=generator(3, "order", 0)).float().tolist()
+    assert first.tolist() != second.tolist()
+    assert [len(rows) for rows in model.seen] == [4, 4, 2] * 2
+
+
+def test_gradient_steps_and_logged_losses_are_the_hand_computed_ones():
+    model, x = Bowl(optimizer=sgd(0.5)), torch.arange(6.0)[:, None]
+    history = pp.fit(model, x, epochs=2, batch_size=4, seed=1, quiet=True)
+    theta, rows = 0.0, []
+    for epoch in (model.seen[:2], model.seen[2:]):
+        total = 0.0
+        for batch in epoch:
+            total += 0.5 * float((theta - batch).square().sum())
+            theta -= 0.5 * (theta - float(batch.mean()))
+        rows.append(total / 6)
+    torch.testing.assert_close(float(model.theta), theta)
+    torch.testing.assert_close(history["loss"], rows)
+
+
+def test_average_is_the_recursion():
+    model = Bowl(optimizer=sgd(0.5), ema=0.5)
+    path: list[float] = []
+    model.player["after_step"] = lambda module: path.append(float(module.theta))
+    pp.fit(model, torch.arange(8.0)[:, None], epochs=3, batch_size=4, seed=1, quiet=True)
+    average = 0.0
+    for n, theta in enumerate(path):
+        decay = min(0.5, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * theta
+    torch.testing.assert_close(float(model.theta), average)
+
+
+def test_clip_bounds_the_step():
+    model = Bowl(optimizer=adam(1.0, clip=0.25))
+    found = []
+    model.player["after_step"] = lambda module: found.append(float(module.theta.grad))
+    pp.fit(model, 100 + torch.rand(8, 1), steps=3, batch_size=8, quiet=True)
+    assert max(abs(g) for g in found) <= 0.25 * (1 + 1e-5)
+
+
+def test_schedule_is_followed():
+    rates = []
+    model = Bowl(optimizer=adam(0.1, schedule=lambda done: rates.append(done) or 1 - done))
+    pp.fit(model, torch.rand(8, 1), steps=4, batch_size=8, quiet=True)
+    assert rates == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        (pp.training.cosine(), {0: 1, 0.5: 0.5, 1: 0}),
+        (pp.training.cosine(warmup=0.2, floor=0.1), {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.55, 1: 0.1}),
+        (pp.training.linear(floor=0.2), {0: 1, 0.5: 0.6, 1: 0.2}),
+    ],
+)
+def test_schedules(schedule, values):
+    for done, factor in values.items():
+        assert schedule(done) == pytest.approx(factor)
+
+
+def test_two_players_share_a_round_and_opponents_feel_nothing():
+    """The critic takes three steps a round on three batches, the other one step on the first."""
+    model = Bowl()
+    model.other = torch.nn.Linear(1, 1, bias=False)
+    start = float(model.other.weight.detach())
+    seen = {"critic": 0, "actor": 0}
+
+    def critic(module, batch, clock):
+        seen["critic"] += 1
+        return {"loss": (module.weight * batch.x - model.theta).square().mean()}
+
+    class Theta(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.theta = model.theta
+
+    def actor(module, batch, clock):
+        seen["actor"] += 1
+        return {"loss": (module.theta - model.other.weight.mean()).square().mean()}
+
+    model.players = lambda: [  # type: ignore[method-assign]
+        Player(model.other, critic, sgd(0.0), steps=3, name="critic"),
+        Player(Theta(), actor, sgd(0.1), name="actor"),
+    ]
+    history = pp.fit(model, torch.rand(12, 1), epochs=2, batch_size=2, quiet=True)
+    assert seen == {"critic": 12, "actor": 4}
+    assert float(model.other.weight.detach()) == start
+    assert float(model.theta.detach()) != 0
+    assert {"critic_loss", "actor_loss"} <= set(history.columns)
+    assert history.last["step"] == 4
+
+
+def test_best_weights_on_validation_are_kept():
+    """The validation mean is passed on the way to the training mean: the best point lies in between."""
+    model = Bowl(optimizer=sgd(0.02))
+    held = torch.full((4, 1), 1.0)
+    history = pp.fit(model, torch.full((8, 1), 3.0), epochs=60, batch_size=8, validation=held, quiet=True)
+    values = history["validation_loss"]
+    assert history.best is not None
+    assert history.best["validation_loss"] == min(values) < values[-1]
+    assert float(0.5 * (model.theta - 1).square()) == pytest.approx(min(values), abs=1e-6)
+
+
+def test_early_stopping_waits_and_says_why():
+    stop = pp.training.early_stopping(patience=5)
+    model = Bowl(optimizer=sgd(0.02))
+    held = torch.full((4, 1), 1.0)
+    history = pp.fit(
+        model, torch.full((8, 1), 3.0), epochs=200, batch_size=8, validation=held, callbacks=[stop], quiet=True
+    )
+    best = history["validation_loss"].index(min(history["validation_loss"]))
+    assert len(history) == best + 6
+    assert "no better validation_loss for 5 rows" in history.stopped
+
+
+def test_interrupt_leaves_a_usable_model(tmp_path):
+    def interrupt(moment):
+        if len(moment.history) == 2:
+            raise KeyboardInterrupt
+
+    model = build()
+    history = train(model, tmp_path, callbacks=[interrupt])
+    assert history.stopped == "interrupted"
+    assert not model.training
+    assert model.sample(3).shape == (3, 12)
+    torch.testing.assert_close(weights(pp.load(tmp_path, into=build())), weights(model))
+
+
+def test_divergence_names_the_term_and_goes_back_to_the_last_good_row():
+    model = build()
+    kept = []
+
+    def poison(moment):
+        kept.append({k: v.clone() for k, v in moment.model.state_dict().items()})
+        if len(kept) == 2:
+            with torch.no_grad():
+                moment.model.encoder.network.layers[-1].bias[3:] = 1e4  # ln σ: the rate overflows first
+
+    with pytest.raises(DivergedError, match=r"in .*rate.*weights of step 10.*learning rate") as error:
+        pp.fit(model, data(), epochs=9, batch_size=16, quiet=True, callbacks=[poison])
+    assert "rate = inf" in str(error.value) or "rate = nan" in str(error.value)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, kept[1][name])
+
+
+def test_divergence_without_nan():
+    with pytest.raises(DivergedError, match="loss"):
+        pp.fit(Bowl(optimizer=sgd(10.0)), torch.rand(8, 1), epochs=30, batch_size=8, quiet=True)
+
+
+def test_global_random_state_device_and_gradients_are_left_alone():
+    state = torch.get_rng_state()
+    model = build()
+    expected = torch.get_rng_state()
+    train(model, epochs=1)
+    assert torch.equal(expected, torch.get_rng_state())
+    assert all(p.grad is None for p in model.parameters())
+    torch.set_rng_state(state)
+
+
+def test_seed_decides_the_run():
+    runs = []
+    for seed in (0, 0, 1):
+        model = build()
+        train(model, epochs=1, seed=seed)
+        runs.append(weights(model))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_sources_that_hold_the_same_rows_train_the_same(tmp_path):
+    x = data()
+    np.save(tmp_path / "x.npy", x.numpy())
+    results = []
+    for source in (x, x.numpy(), np.load(tmp_path / "x.npy", mmap_mode="r"), TensorDataset(x)):
+        model = build()
+        pp.fit(model, source, epochs=2, batch_size=16, quiet=True)
+        results.append(weights(model))
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
+
+
+def test_loader_and_sampler_sources():
+    model = build()
+    history = pp.fit(model, DataLoader(TensorDataset(data()), batch_size=35), epochs=3, quiet=True)
+    assert history["step"] == [2, 4, 6]
+
+    def gaussian(n: int, noise: Noise):
+        return 3 + noise.normal((1,))
+
+    bowl = Bowl(optimizer=adam(0.05))
+    pp.fit(bowl, gaussian, steps=400, batch_size=64, quiet=True)
+    assert float(bowl.theta) == pytest.approx(3, abs=0.1)
+    again = Bowl(optimizer=adam(0.05))
+    pp.fit(again, gaussian, steps=400, batch_size=64, quiet=True)
+    assert float(again.theta) == float(bowl.theta)
+
+
+def test_uint8_is_k_over_255():
+    pixels = torch.randint(0, 256, (40, 12), dtype=torch.uint8, generator=generator(0))
+    results = []
+    for x in (pixels, pixels.float() / 255):
+        model = pp.zoo.vae(12, latent_dim=2, hidden=(8,))
+        pp.fit(model, x, epochs=2, batch_size=16, quiet=True)
+        results.append(weights(model))
+    torch.testing.assert_close(*results)
+
+
+def test_history_is_a_table_and_a_csv(tmp_path):
+    history = train(build(), tmp_path)
+    assert history["step"] == [5, 10, 15, 20]
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == history["loss"]
+    assert "validation_nll" in history.columns
+    assert "(4 rows, done)" in repr(history)
+    with pytest.raises(KeyError, match="it has step, epoch, loss"):
+        history["accuracy"]
+    assert history.provenance["seed"] == 5
+    assert len(history.provenance["data"]) == 64
+
+
+def test_nothing_is_written_without_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(build(), epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_sets_own_validation_split_is_used():
+    digits = pp.data.load("digits")
+    history = pp.fit(pp.zoo.pca(digits.shape, 2), digits, quiet=True)
+    assert 0 < history.last["explained"] < 1
+    history = pp.fit(pp.zoo.ae(digits.shape, 2, hidden=(4,)), digits, steps=2, quiet=True)
+    assert "validation_loss" in history.columns
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        (dict(epochs=1, steps=2), ArgumentError, "epochs or steps, not both"),
+        (dict(epochs=0), ArgumentError, "epochs must be a whole number of at least 1"),
+        (dict(batch_size=-3), ArgumentError, "batch_size"),
+        (dict(lr=-1.0), ArgumentError, "lr must be a positive number"),
+        (dict(x=torch.full((9, 12), math.nan)), DataError, "finite|NaN"),
+        (dict(x=torch.rand(9, 11)), ShapeError, r"\(11\).*built for \(12\)"),
+        (dict(x=torch.rand(0, 12)), DataError, "0"),
+        (dict(x=torch.rand(1, 12)), DataError, "1 row|one row|single"),
+        (dict(precision="8"), ArgumentError, "bf16-mixed"),
+        (dict(devices=0), ArgumentError, "devices"),
+        (dict(devices=2), LaunchError, "torchrun --nproc-per-node 2"),
+    ],
+)
+def test_bad_calls_get_a_sentence(change, error, sentence):
+    arguments = dict(x=torch.rand(9, 12), epochs=1, quiet=True) | change
+    if "steps" in change and "epochs" not in change:
+        arguments.pop("epochs")
+    with pytest.raises(error, match=sentence):
+        pp.fit(build(), **arguments)
+
+
+def test_nan_rows_are_counted():
+    x = data()
+    x[3, 2], x[7, 0] = math.nan, math.inf
+    with pytest.raises(DataError, match=r"2 of 70 rows \(rows 3, 7\)"):
+        pp.fit(build(), x, epochs=1, quiet=True)
+
+
+def test_bernoulli_refuses_what_is_not_in_the_unit_interval():
+    model = pp.zoo.vae(12, latent_dim=2, likelihood="bernoulli")
+    with pytest.raises(DataError, match=r"Bernoulli likelihood needs values in \[0, 1\].*255.*gaussian"):
+        pp.fit(model, 255 * data().round(), epochs=1, quiet=True)
+
+
+def test_a_classifier_needs_labels_in_range():
+    model = pp.zoo.classifier(12, classes=3, hidden=(4,))
+    with pytest.raises(DataError, match="needs labels"):
+        pp.fit(model, data(), epochs=1, quiet=True)
+    with pytest.raises(DataError, match="classes=4"):
+        pp.fit(model, data(), torch.full((70,), 3), epochs=1, quiet=True)
+
+
+def test_unknown_labels_do_not_count():
+    x = data()
+    y = (x[:, 0] > 0.5).long()
+    full, part = (pp.zoo.classifier(12, classes=2, hidden=(4,)) for _ in range(2))
+    pp.fit(full, x[:35], y[:35], steps=3, batch_size=35, quiet=True)
+    unknown = torch.cat([y[:35], torch.full((35,), -1)])
+    history = pp.fit(part, x, unknown, steps=3, batch_size=70, quiet=True)
+    assert math.isfinite(history.last["loss"])
+
+
+def test_other_models_are_refused_with_a_way_out():
+    with pytest.raises(ArgumentError, match=r"pp\.zoo\.classifier"):
+        pp.fit(torch.nn.Linear(2, 2), torch.rand(4, 2))
+
+
+def test_statistics_are_measured_once():
+    model, x = build(), data()
+    train(model, epochs=1)
+    torch.testing.assert_close(model.statistics.mean, x.mean(0))
+    torch.testing.assert_close(float(model.statistics.sigma), float((x - x.mean(0)).square().mean().sqrt()))
+    pp.fit(model, x + 5, epochs=1, quiet=True)
+    torch.testing.assert_close(model.statistics.mean, x.mean(0))
+
+
+def test_half_precision_goes_through_fabric():
+    model = build()
+    history = pp.fit(model, data(), epochs=2, batch_size=16, precision="bf16-mixed", quiet=True)
+    assert math.isfinite(history.last["loss"])
+    assert weights(model).dtype == torch.float32
