@@ -102,7 +102,7 @@ def trained(kind: str, name: str, x: Tensor, y: Tensor, eps: float) -> nn.Sequen
     from psiphi.attacks import Linf, pgd
 
     robust = kind != "plain"
-    samples, epochs = (10_000, 3) if robust else (24_000, 3)
+    samples, epochs = (20_000, 3) if robust else (24_000, 3)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     rounds, turn = epochs * (min(samples, len(x)) // 128), 0
     while turn < rounds:

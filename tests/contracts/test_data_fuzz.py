@@ -163,6 +163,7 @@ def test_idx_headers_that_lie(code, sizes, rest, packed):
 
 
 @given(text=st.text(max_size=60))
-def test_any_name(text):
+def test_any_name(text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     found = outcome(text)
     assert isinstance(found, Data) or len(found) > 20

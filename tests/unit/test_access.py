@@ -85,8 +85,12 @@ def test_the_models_dtype_counts():
 
 
 class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = linear()
+
     def forward(self, x):
-        return linear()(x) + 0.1 * torch.randn(len(x), 3)
+        return self.net(x) + 0.1 * torch.randn(len(x), 3)
 
 
 class Detached(nn.Module):

@@ -16,7 +16,6 @@ from psiphi.attacks import L2, Linf, Result, fgsm, pgd, threats
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.basis.registry import attacks
 from psiphi.formulas import geometry, goals
-from psiphi.formulas.geometry import Box
 
 BALLS = {"linf": Linf, "l2": L2}
 
@@ -56,16 +55,17 @@ def optimum(ball: str, x: torch.Tensor, toward: torch.Tensor, eps: float) -> tor
 # ------------------------------------------------------------------------------------------- closed forms
 @pytest.mark.parametrize("ball", BALLS)
 @pytest.mark.parametrize("eps", [0.05, 0.3, 1.0])
-@pytest.mark.parametrize("make", [pgd, lambda threat: pgd(threat, steps=200, random_start=False)])
-def test_pgd_reaches_the_optimum_of_a_linear_model_in_a_box(ball, eps, make):
+@pytest.mark.parametrize("random_start", [True, False])
+def test_pgd_reaches_the_optimum_of_a_linear_model_in_a_box(ball, eps, random_start):
     net, w = two_classes()
     x = data(40)
     y = net(x).argmax(1)
-    result = make(BALLS[ball](eps))(net, x, y, stop_early=False)
+    attack = pgd(BALLS[ball](eps), steps=40, step=eps / 2, random_start=random_start)
+    result = attack(net, x, y, stop_early=False)
     best = optimum(ball, x, (1 - 2 * y[:, None]) * w, eps)
-    gap = goals.margin(net(best), y) - goals.margin(net(result.x), y)
-    # L∞ ends in the corner exactly; on a sphere steps of one length end within a step of the optimum.
-    assert gap.abs().max() < (1e-12 if ball == "linf" else 2e-4)
+    with torch.no_grad():
+        gap = goals.margin(net(best), y) - goals.margin(net(result.x), y)
+    assert gap.abs().max() < 1e-9
     assert torch.equal(result.success, goals.succeeded(net(best), y))
 
 
@@ -86,9 +86,9 @@ def test_fgsm_is_the_optimum_of_a_linear_model(eps):
 def test_targeted_pgd_reaches_the_optimum(ball):
     net, w = two_classes()
     x = data(40)
-    result = pgd(BALLS[ball](0.3))(net, x, target=1, stop_early=False)
+    result = pgd(BALLS[ball](0.3), step=0.15)(net, x, target=1, stop_early=False)
     best = optimum(ball, x, w.expand_as(x), 0.3)
-    assert (net(best)[:, 1] - net(result.x)[:, 1]).abs().max() < 2e-4
+    assert (net(best)[:, 1] - net(result.x)[:, 1]).abs().max() < 1e-9
     assert torch.equal(
         result.success, goals.succeeded(net(best), result.success.long() * 0, torch.ones(40).long())
     )
@@ -102,8 +102,23 @@ def test_failures_return_the_highest_score_and_successes_are_verified():
     with torch.no_grad():
         assert torch.equal(goals.succeeded(net(result.x), y), result.success)
         assert_close(goals.cross_entropy(net(result.x), y), result.score)
-        assert (result.score >= goals.cross_entropy(net(x), y)).all()
+        failed = ~result.success
+        assert (result.score[failed] > goals.cross_entropy(net(x), y)[failed]).all()
     assert_close(geometry.linf_norm(result.x - x), result.distance)
+
+
+def test_a_success_that_does_not_stand_its_verification_is_none():
+    net = network()
+
+    class Fickle(nn.Module):
+        def forward(self, x):
+            return -net(x) if torch.is_grad_enabled() else net(x)
+
+    x = data(50)
+    for stop_early in (True, False):
+        result = pgd(Linf(0.0), steps=3)(Fickle(), x, stop_early=stop_early)
+        assert not result.success.any()
+        assert_close(result.score, goals.cross_entropy(net(x), net(x).argmax(1)).detach())
 
 
 def test_counts_are_exact():
@@ -380,11 +395,3 @@ def test_spoilt_files_get_a_sentence(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(FileError, match="no attack result of this version"):
         Result.load(tmp_path / "run")
-
-
-def test_the_ball_in_a_box_of_the_tests_is_the_threats():
-    """The bisection of these tests agrees with the projection of a point far along the direction."""
-    x = data(10)
-    toward = torch.randn(10, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
-    far = geometry.l2_project(x + 1e5 * toward, x, 0.3, Box())
-    assert_close(far, optimum("l2", x, toward, 0.3), atol=1e-4, rtol=0)

@@ -20,7 +20,9 @@ def numbers(text: str | None, what: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.replace(" ", "").split(",") if part)
     except ValueError:
-        raise ArgumentError(f"{what} is {text!r}; whole numbers with commas are needed, e.g. 512,256.") from None
+        raise ArgumentError(
+            f"{what} is {text!r}; whole numbers with commas are needed, e.g. 512,256."
+        ) from None
 
 
 def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
@@ -45,9 +47,11 @@ def build(entry: Entry, kind: str, given: Mapping[str, Any], *first: Any) -> Any
     own = {name for name in takes if "Module" in str(entry.parameters[name].annotation)}
     for name in wanted:
         if name in own:
-            raise ArgumentError(f"{name} is a network of your own, which only Python can hand over: pp.zoo.{entry.name}(...).")
+            raise ArgumentError(
+                f"{name} is a network of your own, which only Python can hand over: pp.zoo.{entry.name}(...)."
+            )
         if name not in takes:
-            listed = ", ".join(option(each) for each in takes if each not in own)
+            listed = ", ".join(option(each) for each in takes if each not in own) or "none"
             near = get_close_matches(name, [each for each in takes if each not in own], n=1)
             hint = f"did you mean {option(near[0])}? It takes" if near else "it takes"
             raise ArgumentError(f"the {kind} {entry.name} has no argument {option(name)}; {hint} {listed}.")

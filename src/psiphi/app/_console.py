@@ -42,7 +42,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     out = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for i, name in enumerate(columns):
         numeric = all(_is_number(row[i]) for row in rows if row[i] not in ("", "—"))
-        out.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+        out.add_column(
+            name, justify="right" if numeric and rows else "left", overflow="fold", no_wrap=numeric
+        )
     for row in rows:
         out.add_row(*(Text(str(cell)) for cell in row))
     console().print(out)

@@ -21,7 +21,7 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class Share:
-    """hits of n, with Wilson's 95 % interval."""
+    """hits of n, with Wilson's 95% interval."""
 
     hits: int
     n: int
@@ -70,7 +70,9 @@ def judge(model: Any, x: Tensor, samples: int = 500, seed: int = 0, name: str | 
 
 
 def _short(error: MissingVerb | MeasureError) -> str:
-    return f"{error.model} has no likelihood: {error.reason}." if isinstance(error, MissingVerb) else str(error)
+    return (
+        f"{error.model} has no likelihood: {error.reason}." if isinstance(error, MissingVerb) else str(error)
+    )
 
 
 def pca_beside(train: Any, latent_dim: int) -> Any:
@@ -102,6 +104,16 @@ def accuracy(classifier: nn.Module, x: Tensor, y: Tensor) -> Share:
     return Share(int((labels_of(classifier, x)[0] == y).sum()), len(y))
 
 
+def neighbours(model: Any, train: Any, x: Tensor, y: Tensor) -> Share:
+    """Rows whose nearest training row, by distance between codes, has their label."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    with torch.no_grad():
+        known, asked = model.encode(torch.as_tensor(train.x[:])), model.encode(x)
+    found = KNeighborsClassifier(1).fit(known.numpy(), train.y.numpy()).predict(asked.numpy())
+    return Share(int((torch.as_tensor(found) == y).sum()), len(y))
+
+
 def robust(result: Result) -> Share:
     """Rows that were right and stayed right; undecided ones count as broken."""
     return Share(int(result.robust.sum()), len(result))
@@ -123,7 +135,9 @@ class Defended:
         return {name: getattr(self, name).as_dict() for name in ("clean", "gray", "white")}
 
 
-def defend(attack: Attack, classifier: Any, purifier: Any, x: Tensor, y: Tensor, bare: Result, **how: Any) -> Defended:
+def defend(
+    attack: Attack, classifier: Any, purifier: Any, x: Tensor, y: Tensor, bare: Result, **how: Any
+) -> Defended:
     """Judge `purify(classifier, purifier)` against images made without it, and against an attacker who knows it."""
     from psiphi.defenses import purify
 

@@ -25,9 +25,13 @@ def open_model(path: str | Path) -> Model:
 
     folder = Path(path)
     if not folder.exists():
-        raise FileError(f"there is no run at {folder}: train one, e.g. psiphi train vae --data digits --out {folder}")
+        raise FileError(
+            f"there is no run at {folder}: train one, e.g. psiphi train vae --data digits --out {folder}"
+        )
     if not (folder / "model.json").exists():
-        raise FileError(f"{folder} holds no saved model (model.json is missing): name a folder that psiphi train wrote.")
+        raise FileError(
+            f"{folder} holds no saved model (model.json is missing): name a folder that psiphi train wrote."
+        )
     return load(folder)
 
 
@@ -58,13 +62,17 @@ def _own(module: str, function: str) -> nn.Module:
             f"there is no module {error.name!r} to import from this folder: write module:function."
         ) from None
     except AttributeError as error:
-        raise ArgumentError(f"{module}:{function} cannot be called ({error}): name a function in {module}.") from error
+        raise ArgumentError(
+            f"{module}:{function} cannot be called ({error}): name a function in {module}."
+        ) from error
     except Exception as error:
         raise ArgumentError(f"{module}:{function} failed ({type(error).__name__}: {error}).") from error
     finally:
         sys.path.remove("")
     if not isinstance(made, nn.Module):
-        raise ArgumentError(f"{module}:{function} returned a {type(made).__name__}; a torch.nn.Module is needed.")
+        raise ArgumentError(
+            f"{module}:{function} returned a {type(made).__name__}; a torch.nn.Module is needed."
+        )
     return made
 
 
@@ -80,7 +88,9 @@ def open_data(spec: str | None, model: Any = None) -> tuple[str, Data]:
         data = load(spec)
     except FileError as error:
         if spec == known:
-            raise FileError(f"{error} (The model was trained on it; name the data's place now with --data.)") from None
+            raise FileError(
+                f"{error} (The model was trained on it; name the data's place now with --data.)"
+            ) from None
         raise
     shape = getattr(model, "shape", data.shape)
     if tuple(shape) != tuple(data.shape):

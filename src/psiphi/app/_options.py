@@ -12,11 +12,15 @@ DATA_HELP = "Name, file, folder or toy with options: digits, faces.npz, images/,
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no notes on stderr.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
-Run = Annotated[Path, typer.Argument(help="A folder that `psiphi train` or `pp.save` wrote.", show_default=False)]
+Run = Annotated[
+    Path, typer.Argument(help="A folder that `psiphi train` or `pp.save` wrote.", show_default=False)
+]
 Data = Annotated[
     str | None, typer.Option(help=f"{DATA_HELP} By default the data that the model was trained on.")
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other argument, e.g. --set samples=5; may be repeated."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any other argument, e.g. --set samples=5; may be repeated."
+    ),
 ]

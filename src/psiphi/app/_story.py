@@ -43,6 +43,7 @@ class Story:
     histories: dict[str, History]
     judged: list[Judged]
     samples: Samples
+    neighbours: Share
     assault: Assault
     laws: list[Outcome]
     skipped: list[str]

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from psiphi import __version__
+from psiphi.app import _launch
 from psiphi.app.commands._attack import attack
 from psiphi.app.commands._evaluate import evaluate
 from psiphi.app.commands._lists import data, models
@@ -44,7 +45,7 @@ class Sentences(TyperGroup):
             if not _is_usage(error):
                 raise
             where = getattr(getattr(error, "ctx", None), "command_path", "psiphi")
-            _say(f"{error.format_message()} Type: {where} --help")
+            _say(f"{error.format_message().rstrip('.')}. Type: {where} --help")
         raise typer.Exit(BAD_INPUT)
 
 
@@ -107,4 +108,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Greek shows "?", not a traceback
+    _launch.argv = sys.argv[1:]
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -48,7 +48,14 @@ class Example:
 
 
 def build(
-    classifier: Any, purifier: Any, x: Tensor, y: Tensor, result: Any, *, bounds: tuple[float, float] = (0.0, 1.0), most: int = 8
+    classifier: Any,
+    purifier: Any,
+    x: Tensor,
+    y: Tensor,
+    result: Any,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    most: int = 8,
 ) -> list[Example]:
     """The first broken row of each class, at most `most`: chosen by rule, not by looks."""
     broken = (result.success & ~result.already_met).cpu()
@@ -73,7 +80,15 @@ def build(
         "purified": [None] * len(rows) if purified is None else _cells(classifier, purified, bounds),
     }
     return [
-        Example(row, int(y[row]), cells["clean"][i], Cell(tints[i]), cells["adversarial"][i], cells["purified"][i], amplified)
+        Example(
+            row,
+            int(y[row]),
+            cells["clean"][i],
+            Cell(tints[i]),
+            cells["adversarial"][i],
+            cells["purified"][i],
+            amplified,
+        )
         for i, row in enumerate(rows)
     ]
 
@@ -105,7 +120,11 @@ def save(path: Path, examples: list[Example]) -> None:
                 spine.set_color("#cccccc")
             if cell.label is not None:
                 wrong = cell.label != example.truth
-                ax.set_xlabel(f"{cell.label}  {cell.confidence:.0%}", fontsize=9, color="#c4431f" if wrong else "#333333")
+                ax.set_xlabel(
+                    f"{cell.label}  {cell.confidence:.0%}",
+                    fontsize=9,
+                    color="#c4431f" if wrong else "#333333",
+                )
             if column == 0:
                 ax.set_ylabel(titles.get(name, name), fontsize=9)
     out = io.BytesIO()

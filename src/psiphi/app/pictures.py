@@ -57,7 +57,9 @@ def grid(tiles: np.ndarray, columns: int, gutter: int = 1) -> np.ndarray:
     rows = ceil(n / columns)
     fill = 0 if channels in (2, 4) else 255
     page = np.full(
-        (rows * (height + gutter) - gutter, columns * (width + gutter) - gutter, channels), fill, dtype=np.uint8
+        (rows * (height + gutter) - gutter, columns * (width + gutter) - gutter, channels),
+        fill,
+        dtype=np.uint8,
     )
     for i, tile in enumerate(tiles):
         top, left = i // columns * (height + gutter), i % columns * (width + gutter)
@@ -73,7 +75,9 @@ def png(page: np.ndarray, scale: int = 1) -> bytes:
     page = page.repeat(scale, 0).repeat(scale, 1)
     flat = np.ascontiguousarray(page[..., 0] if page.shape[-1] == 1 else page)
     out = io.BytesIO()
-    Image.frombytes(modes[page.shape[-1]], (page.shape[1], page.shape[0]), flat.tobytes()).save(out, "PNG", optimize=True)
+    Image.frombytes(modes[page.shape[-1]], (page.shape[1], page.shape[0]), flat.tobytes()).save(
+        out, "PNG", optimize=True
+    )
     return out.getvalue()
 
 
@@ -89,7 +93,9 @@ def on_paper(page: np.ndarray) -> np.ndarray:
     return np.rint(np.broadcast_to(colour * alpha + 255 * (1 - alpha), (*page.shape[:2], 3))).astype(np.uint8)
 
 
-def save_grid(path: str | Path, x: Tensor, *, low: float = 0.0, high: float = 1.0, columns: int | None = None) -> None:
+def save_grid(
+    path: str | Path, x: Tensor, *, low: float = 0.0, high: float = 1.0, columns: int | None = None
+) -> None:
     """Write images (n, ...) as one PNG: black ink on white for grey ones, about 600 pixels wide at least."""
     tiles = cells(x, low, high)
     tiles = as_ink(tiles) if tiles.shape[-1] == 1 else tiles
@@ -107,7 +113,14 @@ def save_scatter(path: str | Path, x: Tensor, *, title: str = "") -> None:
     points = x.detach().cpu().numpy()
     figure = Figure(figsize=(5, 5), dpi=140, layout="constrained")
     ax = figure.add_subplot()
-    ax.scatter(points[:, 0], points[:, 1], s=max(2.0, 60 / sqrt(len(points))), alpha=0.7, linewidths=0, color="#26639e")
+    ax.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=max(2.0, 60 / sqrt(len(points))),
+        alpha=0.7,
+        linewidths=0,
+        color="#26639e",
+    )
     ax.set_aspect("equal", "datalim")
     ax.set_title(title)
     for side in ("top", "right"):
@@ -125,7 +138,9 @@ def save(path: Path, x: Tensor, shape: Sequence[int], low: float, high: float) -
     elif kind == ".png" and tuple(shape) == (2,):
         save_scatter(path, x)
     elif kind == ".png":
-        raise ArgumentError(f"samples of shape {tuple(shape)} make no picture: write numbers, e.g. --out {path.with_suffix('.npy')}")
+        raise ArgumentError(
+            f"samples of shape {tuple(shape)} make no picture: write numbers, e.g. --out {path.with_suffix('.npy')}"
+        )
     elif kind in (".npy", ".npz"):
         _save_numbers(path, x)
     else:
@@ -135,5 +150,7 @@ def save(path: Path, x: Tensor, shape: Sequence[int], low: float, high: float) -
 def _save_numbers(path: Path, x: Any) -> None:
     out = io.BytesIO()
     array = x.detach().cpu().numpy()
-    np.savez_compressed(out, x=array) if path.suffix.lower() == ".npz" else np.save(out, array, allow_pickle=False)
+    np.savez_compressed(out, x=array) if path.suffix.lower() == ".npz" else np.save(
+        out, array, allow_pickle=False
+    )
     files.write(path, out.getvalue())

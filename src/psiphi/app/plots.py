@@ -14,56 +14,93 @@ from typing import Any
 
 from psiphi.basis import files
 
-NAMES = ("ink", "soft", "grid", "pca", "ae", "vae", "classifier", "bare", "gray", "white", *(f"k{i}" for i in range(10)))
+NAMES = (
+    "ink",
+    "soft",
+    "grid",
+    "pca",
+    "ae",
+    "vae",
+    "classifier",
+    "bare",
+    "gray",
+    "white",
+    *(f"k{i}" for i in range(10)),
+)
 MARKERS = {name: f"#0102{i + 3:02x}" for i, name in enumerate(NAMES)}
-CLASSES = ("#b5482a", "#2f6ea5", "#4e8a3c", "#8a5aa8", "#b98a1d", "#2a8a86", "#c2557f", "#6b6f2b", "#5866c0", "#8a6248")
+CLASSES = (
+    "#b5482a",
+    "#2f6ea5",
+    "#4e8a3c",
+    "#8a5aa8",
+    "#b98a1d",
+    "#2a8a86",
+    "#c2557f",
+    "#6b6f2b",
+    "#5866c0",
+    "#8a6248",
+)
 PLAIN = {
-    "ink": "#222222", "soft": "#6b6b6b", "grid": "#e3e0d8", "pca": "#8a857b", "ae": "#b98a1d", "vae": "#2f6ea5",
-    "classifier": "#4e8a3c", "bare": "#b5482a", "gray": "#b98a1d", "white": "#2f6ea5",
+    "ink": "#222222",
+    "soft": "#6b6b6b",
+    "grid": "#e3e0d8",
+    "pca": "#8a857b",
+    "ae": "#b98a1d",
+    "vae": "#2f6ea5",
+    "classifier": "#4e8a3c",
+    "bare": "#b5482a",
+    "gray": "#b98a1d",
+    "white": "#2f6ea5",
     **{f"k{i}": colour for i, colour in enumerate(CLASSES)},
-}  # fmt: skip
+}
 
 Palette = Mapping[str, str]
 Draw = Callable[[Any, Palette], None]
 Size = tuple[float, float]
 
 RC = {
-    "svg.hashsalt": "psiphi", "svg.fonttype": "none", "font.size": 10.5, "axes.labelsize": 10.5, "axes.titlesize": 11,
-    "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.linewidth": 0.8, "lines.linewidth": 1.8, "lines.solid_capstyle": "round", "axes.unicode_minus": True,
-    "xtick.major.size": 3, "ytick.major.size": 3, "axes.titlelocation": "left", "axes.titlepad": 8,
-}  # fmt: skip
+    "svg.hashsalt": "psiphi",
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "axes.labelsize": 10.5,
+    "axes.titlesize": 11,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "axes.unicode_minus": True,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+}
 
 
-def _figure(draw: Draw, size: Size, palette: Palette, paper: str) -> Any:
+def _render(draw: Draw, size: Size, palette: Palette, paper: str, **how: Any) -> bytes:
     import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    ink = {key: palette["soft"] for key in ("xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor")}
+    ink = dict.fromkeys(("xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor"), palette["soft"])
+    out = io.BytesIO()
     with matplotlib.rc_context({**RC, **ink, "text.color": palette["ink"], "axes.facecolor": "none"}):
         figure = Figure(figsize=size, layout="constrained", facecolor=paper)
         draw(figure.add_subplot(), palette)
-        figure.draw_without_rendering()
-        return figure
+        figure.savefig(out, **how)
+    return out.getvalue()
 
 
 def svg(draw: Draw, name: str, alt: str, size: Size = (4.6, 3.1)) -> str:
     """An `<svg>` for a page: scalable, described by `alt`, its ids begun with `name`."""
-    import matplotlib
-
-    out = io.StringIO()
-    with matplotlib.rc_context(RC):
-        _figure(draw, size, MARKERS, "none").savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return _inline(out.getvalue(), name, alt)
+    drawn = _render(draw, size, MARKERS, "none", format="svg", metadata={"Date": None, "Creator": None})
+    return _inline(drawn.decode(), name, alt)
 
 
 def png(path: str | Path, draw: Draw, size: Size = (4.6, 3.1)) -> None:
     """The same figure as a PNG on white."""
-    out = io.BytesIO()
-    _figure(draw, size, PLAIN, "white").savefig(out, format="png", dpi=160, metadata={"Software": None})
-    files.write(path, out.getvalue())
+    files.write(path, _render(draw, size, PLAIN, "white", format="png", dpi=160, metadata={"Software": None}))
 
 
 def _inline(text: str, name: str, alt: str) -> str:
@@ -88,14 +125,24 @@ def _inline(text: str, name: str, alt: str) -> str:
 
 
 def curves(
-    series: Sequence[tuple[str, Sequence[float], Sequence[float], str, bool]], x: str, y: str, *, room: float = 0.2
+    series: Sequence[tuple[str, Sequence[float], Sequence[float], str, bool]],
+    x: str,
+    y: str,
+    *,
+    room: float = 0.2,
 ) -> Draw:
     """Lines with their names at their right ends: (name, xs, ys, colour, dashed)."""
 
     def draw(ax: Any, c: Palette) -> None:
         ends = []
         for name, xs, ys, colour, dashed in series:
-            ax.plot(xs, ys, color=c[colour], linestyle=(0, (3, 2)) if dashed else "-", linewidth=1.5 if dashed else 1.9)
+            ax.plot(
+                xs,
+                ys,
+                color=c[colour],
+                linestyle=(0, (3, 2)) if dashed else "-",
+                linewidth=1.5 if dashed else 1.9,
+            )
             if name and len(xs):
                 ends.append((ys[-1], xs[-1], name, colour))
         _quiet(ax, c, x, y)
@@ -110,11 +157,20 @@ def _name_ends(ax: Any, c: Palette, ends: list[tuple[float, float, str, str]], r
         return
     low, high = ax.get_ylim()
     left, right = ax.get_xlim()
+    ticks = [tick for tick in ax.get_xticks() if left <= tick <= right]
     ax.set_xlim(left, right + room * (right - left))
+    ax.set_xticks(ticks)
     gap, last = 0.085 * (high - low), -float("inf")
     for y, x, name, colour in sorted(ends):
         last = max(y, last + gap)
-        ax.annotate(name, (x, y), (x + 0.02 * (right - left), last), va="center", color=c[colour], annotation_clip=False)
+        ax.annotate(
+            name,
+            (x, y),
+            (x + 0.02 * (right - left), last),
+            va="center",
+            color=c[colour],
+            annotation_clip=False,
+        )
 
 
 def _quiet(ax: Any, c: Palette, x: str, y: str) -> None:
@@ -135,9 +191,8 @@ def latent_map(points: Any, labels: Sequence[int], names: Sequence[str], x: str,
             if not mine:
                 continue
             mark = f"${name}$" if len(name) == 1 and name.isalnum() else "o"
-            ax.scatter(
-                [points[i][0] for i in mine], [points[i][1] for i in mine], s=26, marker=mark, color=c[f"k{k % 10}"], linewidths=0
-            )
+            xs, ys = [points[i][0] for i in mine], [points[i][1] for i in mine]
+            ax.scatter(xs, ys, s=46, marker=mark, color=c[f"k{k % 10}"], linewidths=0)
         ax.set(xlabel=x, ylabel=y, xticks=[], yticks=[])
         ax.set_aspect("equal", "datalim")
         for side in ("left", "bottom"):
@@ -147,7 +202,9 @@ def latent_map(points: Any, labels: Sequence[int], names: Sequence[str], x: str,
 
 
 def radii(
-    eps: Sequence[float], series: Sequence[tuple[str, Sequence[float], Sequence[tuple[float, float]], str]], at: float | None
+    eps: Sequence[float],
+    series: Sequence[tuple[str, Sequence[float], Sequence[tuple[float, float]], str]],
+    at: float | None,
 ) -> Draw:
     """Accuracy against the radius of the threat, with bands of their intervals: (name, values, intervals, colour)."""
 
@@ -162,14 +219,15 @@ def radii(
             ends.append((values[-1], eps[-1], name, colour))
         _quiet(ax, c, "radius ε of the L∞ ball, in the data's units", "accuracy")
         ax.set_ylim(-0.03, 1.03)
-        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
         _name_ends(ax, c, ends, 0.3)
-        ax.set_xticks([e for e in ax.get_xticks() if -1e-9 <= e <= max(eps) + 1e-9])
 
     return draw
 
 
-def paired_bars(names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]) -> Draw:
+def paired_bars(
+    names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]
+) -> Draw:
     """Two shares for each name, side by side."""
 
     def draw(ax: Any, c: Palette) -> None:
@@ -198,7 +256,7 @@ def spans(rows: Sequence[tuple[str, float, tuple[float, float], str]], x: str) -
             ax.text(0, y + 0.3, name, color=c["ink"], va="center")
             ax.text(1.0, y + 0.3, f"{value:.1%}", color=c["ink"], va="center", ha="right")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.5, len(rows) - 0.4), yticks=[], xlabel=x)
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
         ax.spines["left"].set_visible(False)
 
     return draw

@@ -8,7 +8,7 @@ engine drops, adds and reorders rows with `take` and `join`, and looks no furthe
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from torch import Tensor
 from psiphi.basis.noise import Noise
 from psiphi.formulas.geometry import Box
 
-Rows = TypeVar("Rows")
 Needs = Literal["labels", "scores", "gradient"]
 
 
@@ -55,8 +54,7 @@ class Answer:
 class Search(Protocol):
     """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access."""
 
-    @property
-    def needs(self) -> Needs: ...
+    needs: ClassVar[Needs]
 
     def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> Any:
         """The state of b fresh rows."""
@@ -78,7 +76,7 @@ class Search(Protocol):
         ...
 
 
-def take(rows: Rows, index: Tensor) -> Rows:
+def take(rows: Any, index: Tensor) -> Any:
     """The rows `index` of a state."""
     if isinstance(rows, Tensor):
         return rows[index]
@@ -89,7 +87,7 @@ def take(rows: Rows, index: Tensor) -> Rows:
     return rows
 
 
-def join(first: Rows, second: Rows) -> Rows:
+def join(first: Any, second: Any) -> Any:
     """The rows of one state, then those of another."""
     if isinstance(first, Tensor):
         return torch.cat((first, second))

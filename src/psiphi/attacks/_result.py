@@ -99,10 +99,11 @@ class Result:
         """Write `path`.npz, then `path`.json, which names the SHA-256 of the former."""
         base = _base(path)
         buffer = io.BytesIO()
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        np.savez_compressed(
-            buffer, **{k: v.detach().cpu().numpy() for k, v in arrays.items() if isinstance(v, Tensor)}
-        )
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        arrays: dict[str, Any] = {
+            k: v.detach().cpu().numpy() for k, v in values.items() if isinstance(v, Tensor)
+        }
+        np.savez_compressed(buffer, **arrays)
         data = buffer.getvalue()
         files.write(_with(base, ".npz"), data)
         record = {"format": _FORMAT, "kind": self.kind, "targeted": self.targeted}

@@ -90,13 +90,13 @@ def run(
     target: Any = None,
     *,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     stop_early: bool = True,
     on_progress: Progress | None = None,
     rows: range | Tensor | None = None,
 ) -> Result:
     """Attack every row of `x`; see `Attack.__call__`. `rows` are the numbers that key the rows' noise."""
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ArgumentError(f"batch_size is at least 1; got {batch_size}.")
     if attack.search.needs not in access.sees:
         raise ArgumentError(f"{attack!r} needs {attack.search.needs}, which {access!r} does not show.")
@@ -105,6 +105,7 @@ def run(
     with access.session():
         x = access.points(x)
         n = len(x)
+        batch_size = batch_size or (128 if x.device.type == "cpu" else 512)
         noise = Noise.of(seed, n if rows is None else rows, x.device, x.dtype).split("attack")
         if len(noise) != n:
             raise ArgumentError(f"rows has {len(noise)} numbers, but x has {n} rows.")

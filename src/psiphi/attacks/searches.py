@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from psiphi.attacks._protocols import Answer, take
+from psiphi.attacks._protocols import Answer, Needs, take
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import ascent_step
@@ -44,7 +44,7 @@ class Steepest:
     random_start: bool = True
     restarts: int = 1
 
-    needs = "gradient"
+    needs: ClassVar[Needs] = "gradient"
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("restarts", 1)):

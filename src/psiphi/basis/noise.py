@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from psiphi.basis.errors import ArgumentError
 
 BLOCK = 64
 _MASK = (1 << 64) - 1
@@ -27,7 +30,7 @@ def mix(*words: int | str) -> int:
     """
     key = 0
     for word in words:
-        value = int.from_bytes(word.encode()[:64], "little") if isinstance(word, str) else word
+        value = int.from_bytes(word.encode()[:64], "little") if isinstance(word, str) else _integer(word)
         while True:
             key = (key + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
             key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -37,6 +40,13 @@ def mix(*words: int | str) -> int:
             if not value:
                 break
     return key
+
+
+def _integer(word: Any) -> int:
+    try:
+        return index(word)
+    except TypeError:
+        raise ArgumentError(f"a seed is a whole number; got {word!r}.") from None
 
 
 def generator(*words: int | str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -67,7 +67,11 @@ class Registry:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             value = build(*args, **kwargs)
-            object.__setattr__(value, "recipe", {self.kind: name, "arguments": dict(bound.arguments)})
+            arguments = dict(bound.arguments)
+            for each in signature.parameters.values():
+                if each.kind is each.VAR_KEYWORD:
+                    arguments |= arguments.pop(each.name)
+            object.__setattr__(value, "recipe", {self.kind: name, "arguments": arguments})
             return value
 
         self._entries[name] = Entry(name, built)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
+from operator import index
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ Shape = tuple[int, ...]
 
 def as_shape(shape: int | Sequence[int]) -> Shape:
     """A sample's shape as a tuple; an integer is the length of a vector."""
-    given = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    try:
+        given = tuple(index(n) for n in shape) if isinstance(shape, Iterable) else (index(shape),)
+    except TypeError:
+        given = ()
     if not given or min(given) < 1:
         raise ShapeError(
             f"a sample's shape needs sizes of at least 1; got {shape!r}: give e.g. (1, 28, 28) or 12."

@@ -27,8 +27,8 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
             yield
     except PsiphiError:
         raise
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist.") from None
+    except FileNotFoundError as error:
+        raise FileError(f"{error.filename or path} does not exist: check the path.") from None
     except PermissionError:
         raise FileError(f"{path} may not be read: give yourself permission to read it.") from None
     except Exception as error:

@@ -93,7 +93,7 @@ def _list(folder: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     """The images and their labels (−1 without classes), and the classes."""
     top = sorted(p for p in folder.iterdir() if is_image(p))
     inside = {
-        child.name: sorted(p for p in child.rglob("*") if is_image(p))
+        child.name: sorted(p for p in child.iterdir() if is_image(p))
         for child in sorted(folder.iterdir())
         if child.is_dir() and not child.name.startswith(".")
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 from torch import Tensor, nn
 
 from psiphi.basis.errors import MissingVerb
@@ -16,16 +19,16 @@ class Purified(nn.Module):
         self.classifier, self.model = classifier, model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.model.project(x))
+        return self.classifier(_projection(self.model)(x))
 
     def __repr__(self) -> str:
         return f"purify({type(self.classifier).__name__}, {type(self.model).__name__})"
 
 
-def _projection(model: nn.Module) -> object:
+def _projection(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model's verb; a model that lacks it raises `MissingVerb`, which says who has it."""
     try:
-        return model.project
+        return cast(Callable[[Tensor], Tensor], model.project)
     except MissingVerb:
         raise
     except AttributeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import torch
 from jaxtyping import Float
@@ -28,6 +29,10 @@ def input_gradient(
     return gradient
 
 
+@overload
+def per_row(value: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def per_row(value: float | Tensor, x: Tensor) -> float | Tensor: ...
 def per_row(value: float | Tensor, x: Tensor) -> float | Tensor:
     """A scalar as it is; a value (b,) as (b, 1, ..., 1), so that it multiplies the rows of `x`."""
     if isinstance(value, Tensor) and value.ndim == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,4 +22,5 @@ def huber(x: Float[Tensor, "..."], y: Float[Tensor, "..."], delta: float = 1.0) 
 
     Source: Huber, "Robust estimation of a location parameter", 1964.
     """
-    return F.huber_loss(x, y, reduction="none", delta=delta)
+    gap = (x - y).abs()
+    return torch.where(gap <= delta, 0.5 * gap.square(), delta * (gap - 0.5 * delta))

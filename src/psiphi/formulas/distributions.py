@@ -89,7 +89,11 @@ class DiagonalNormal:
         each = squares + 2 * self.log_scale + LOG_2PI
         return -0.5 * sum_event(each if where is None else each * where, self.event)
 
-    def kl(self, other: DiagonalNormal) -> Tensor:
+    def whiten(self, x: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """A point and a log-scale in this distribution's own units: (x − μ)/σ and ln s − ln σ."""
+        return (x - self.mean) * (-self.log_scale).exp(), log_scale - self.log_scale
+
+    def kl(self, other: DiagonalNormal | StandardNormal) -> Tensor:
         """KL(self ‖ other), (*batch)."""
         return sum_event(normal_kl(self, other), self.event)
 
@@ -98,6 +102,36 @@ class DiagonalNormal:
         if scale.ndim == self.mean.ndim and scale.shape[0] == self.mean.shape[0]:
             scale = scale.unflatten(0, (samples, -1))
         return DiagonalNormal(self.mean.unflatten(0, (samples, -1)), scale, self.event)
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """N(0, I): ln p(x) = −½ Σ [x² + ln 2π].
+
+    mean: zeros of the event's shape, (*batch, *event) or what broadcasts to it.
+    """
+
+    mean: Tensor
+    event: int = 1
+    measure: ClassVar[Measure] = "continuous"
+
+    @property
+    def log_scale(self) -> Tensor:
+        return self.mean
+
+    def expand(self, rows: int) -> StandardNormal:
+        return StandardNormal(self.mean.expand(rows, *self.mean.shape[1:]), self.event)
+
+    def rsample(self, noise: Noise, samples: int = 1) -> Tensor:
+        """(K, B, *event)."""
+        return _draws(noise, Noise.normal, self.mean, samples)
+
+    def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        each = x.square() + LOG_2PI
+        return -0.5 * sum_event(each if where is None else each * where, self.event)
+
+    def whiten(self, x: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        return x, log_scale
 
 
 @dataclass(frozen=True)
@@ -127,7 +161,8 @@ class FullNormal:
     def kl(self, other: FullNormal) -> Tensor:
         """KL = ½[tr(Σ₂⁻¹Σ₁) + (μ₂−μ₁)ᵀΣ₂⁻¹(μ₂−μ₁) − d + ln det Σ₂ − ln det Σ₁], (*batch)."""
         d = self.mean.shape[-1]
-        both = torch.cat([self.tril, (other.mean - self.mean).unsqueeze(-1)], -1)
+        gap = (other.mean - self.mean).unsqueeze(-1)
+        both = torch.cat([self.tril.expand(*gap.shape[:-1], d), gap], -1)
         white = torch.linalg.solve_triangular(other.tril.expand(*both.shape[:-1], d), both, upper=False)
         return 0.5 * (white.square().sum((-2, -1)) - d) + other._half_log_det() - self._half_log_det()
 
@@ -159,6 +194,8 @@ class Bernoulli:
         return (u < self.mean).to(self.logits.dtype)
 
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        if where is not None:
+            x = torch.where(where, x, 0)
         each = x * self.logits - F.softplus(self.logits)
         return sum_event(each if where is None else torch.where(where, each, 0), self.event)
 
@@ -179,6 +216,8 @@ class Distorted:
     measure: ClassVar[Measure] = "loss-only"
 
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        if where is not None:
+            x = torch.where(where, x, self.mean)
         each = -self.distortion(x, self.mean)
         return sum_event(each if where is None else torch.where(where, each, 0), self.event)
 
@@ -186,18 +225,18 @@ class Distorted:
         return Distorted(self.mean.unflatten(0, (samples, -1)), self.distortion, self.event)
 
 
-Distribution = Delta | DiagonalNormal | FullNormal | Bernoulli
+Normal = DiagonalNormal | StandardNormal | FullNormal
+Distribution = Delta | Normal | Bernoulli
 Likelihood = DiagonalNormal | Bernoulli | Distorted
 
 
-def normal_kl(q: DiagonalNormal, p: DiagonalNormal) -> Tensor:
-    """KL(q ‖ p) of each coordinate: ½[(σ_q² + (μ_q − μ_p)²)/σ_p² − 1] + ln σ_p − ln σ_q.
+def normal_kl(q: DiagonalNormal, p: DiagonalNormal | StandardNormal) -> Tensor:
+    """KL(q ‖ p) of each coordinate: ½[(σ_q² + (μ_q − μ_p)²)/σ_p² − 1] − ln(σ_q/σ_p).
 
     Shape of the event kept. Source: Kingma & Welling, "Auto-encoding variational Bayes", 2013, app. B.
     """
-    gap = q.log_scale - p.log_scale
-    drift = (q.mean - p.mean) * (-p.log_scale).exp()
-    return 0.5 * ((2 * gap).exp() + drift.square() - 1) - gap
+    drift, gap = p.whiten(q.mean, q.log_scale)
+    return 0.5 * (torch.expm1(2 * gap) + drift.square()) - gap
 
 
 def kl(q: Distribution, p: Distribution) -> Tensor:
@@ -205,9 +244,9 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
 
     Raises `ArgumentError` where the pair has no closed form here.
     """
-    if isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal):
+    if isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal | StandardNormal):
         return q.kl(p)
-    if isinstance(q, DiagonalNormal | FullNormal) and isinstance(p, DiagonalNormal | FullNormal):
+    if isinstance(q, Normal) and isinstance(p, Normal):
         return _full(q).kl(_full(p))
     if isinstance(q, Bernoulli) and isinstance(p, Bernoulli):
         on = q.mean * (q.logits - p.logits)
@@ -217,7 +256,7 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     )
 
 
-def _full(p: DiagonalNormal | FullNormal) -> FullNormal:
+def _full(p: DiagonalNormal | StandardNormal | FullNormal) -> FullNormal:
     if isinstance(p, FullNormal):
         return p
     return FullNormal(p.mean, torch.diag_embed(p.log_scale.exp().expand_as(p.mean)))

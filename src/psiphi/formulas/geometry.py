@@ -15,6 +15,7 @@ from torch import Tensor
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import per_row
 
+_PUSH = 1e4  # of a coordinate at the wall, at most: keeps squares finite in any dtype
 Radius = float | Float[Tensor, " b"]
 
 
@@ -99,11 +100,14 @@ def linf_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) 
 
 
 def l2_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Float[Tensor, "b *x"]:
-    """argmax_{‖d‖₂ ≤ 1} ⟨g, d⟩ = g/‖g‖₂ over the coordinates that can move; 0 where none can."""
-    g = g.masked_fill(blocked(g, v, box), 0)
-    largest = per_row(linf_norm(g), g)
-    g = g / largest.where(largest > 0, 1)
-    return g / per_row(l2_norm(g), g).clamp_min(1)
+    """argmax_{‖d‖₂ ≤ 1} ⟨g, d⟩ = g/‖g‖₂ over the coordinates that can move; 0 where none can.
+
+    Coordinates at a wall spend nothing of the length, but keep their share of g: the projection that
+    follows stops them at the wall, and without this push it would draw them off it again, so that
+    ascent would not come to rest at the optimum.
+    """
+    length = per_row(l2_norm(g.masked_fill(blocked(g, v, box), 0)), g)
+    return torch.where(length > 0, g / length.where(length > 0, 1), 0).clamp_(-_PUSH, _PUSH)
 
 
 def linf_uniform(noise: Noise, shape: tuple[int, ...], eps: Radius) -> Float[Tensor, "b *x"]:

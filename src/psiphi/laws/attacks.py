@@ -22,21 +22,21 @@ def _cases(rows: int, dims: int, box: Box) -> tuple[Tensor, Tensor]:
     return x, x + reach * torch.randn(rows, dims, generator=draw, dtype=torch.float64)
 
 
-def _solved(threat: Linf | L2, v: Tensor, x: Tensor, box: Box) -> Tensor:
+def _solved(ball: type, eps: Tensor, v: Tensor, x: Tensor, box: Box) -> Tensor:
     """min ½‖u − v‖² over ball ∩ box, by sequential quadratic programming, a row at a time."""
     from scipy.optimize import minimize
 
     answers = []
-    for centre, point, eps in zip(x.numpy(), v.numpy(), threat.eps.tolist()):
+    for centre, point, radius in zip(x.numpy(), v.numpy(), eps.tolist()):
         low, high = np.full_like(centre, box.lo), np.full_like(centre, box.hi)
-        ball = []
-        if isinstance(threat, Linf):
-            low, high = np.maximum(low, centre - eps), np.minimum(high, centre + eps)
+        inside = []
+        if ball is Linf:
+            low, high = np.maximum(low, centre - radius), np.minimum(high, centre + radius)
         else:
-            ball = [
+            inside = [
                 {
                     "type": "ineq",
-                    "fun": lambda u, c=centre, e=eps: e**2 - ((u - c) ** 2).sum(),
+                    "fun": lambda u, c=centre, e=radius: e**2 - ((u - c) ** 2).sum(),
                     "jac": lambda u, c=centre: -2 * (u - c),
                 }
             ]
@@ -45,7 +45,7 @@ def _solved(threat: Linf | L2, v: Tensor, x: Tensor, box: Box) -> Tensor:
             centre,
             jac=lambda u, p=point: u - p,
             bounds=list(zip(low, high)),
-            constraints=ball,
+            constraints=inside,
             method="SLSQP",
             options={"maxiter": 500, "ftol": 1e-15},
         )
@@ -53,10 +53,10 @@ def _solved(threat: Linf | L2, v: Tensor, x: Tensor, box: Box) -> Tensor:
     return torch.stack(answers)
 
 
-def _stationarity(threat: L2, u: Tensor, v: Tensor, x: Tensor, box: Box) -> float:
+def _stationarity(eps: Tensor, u: Tensor, v: Tensor, x: Tensor, box: Box) -> float:
     """Largest violation of δ = clip(v/(1+μ), lo−x, hi−x): one μ ≥ 0 explains every coordinate off the walls."""
     worst = 0.0
-    for point, aim, centre, eps in zip(u, v, x, threat.eps):
+    for point, aim, centre, radius in zip(u, v, x, eps):
         delta, wish = point - centre, aim - centre
         free = (point > box.lo) & (point < box.hi) & (wish.abs() > 1e-9)
         scale = (delta[free] / wish[free]).mean() if free.any() else torch.tensor(0.0, dtype=u.dtype)
@@ -64,7 +64,7 @@ def _stationarity(threat: L2, u: Tensor, v: Tensor, x: Tensor, box: Box) -> floa
         if free.any():
             worst = max(worst, float((predicted - delta).abs().max()), float(scale) - 1)
             if scale < 1 - 1e-9:
-                worst = max(worst, float((delta.norm() - eps).abs()))
+                worst = max(worst, float((delta.norm() - radius).abs()))
     return worst
 
 
@@ -76,21 +76,22 @@ def projection() -> list[Measured]:
     x, v = _cases(24, 6, box)
     for ball, eps in ((Linf, 0.3), (L2, 0.7)):
         name = ball.__name__
-        threat = ball(eps * torch.linspace(0.2, 2.0, len(x), dtype=torch.float64))
+        radii = eps * torch.linspace(0.2, 2.0, len(x), dtype=torch.float64)
+        threat = ball(radii)
         u = threat.project(v, x, box)
-        gap = ((u - v).norm(dim=1) - (_solved(threat, v, x, box) - v).norm(dim=1)).abs().max()
+        gap = ((u - v).norm(dim=1) - (_solved(ball, radii, v, x, box) - v).norm(dim=1)).abs().max()
         measured += [
             Measured(f"{name}: distance to v, as the solver's", 0.0, float(gap), 1e-6),
-            at_most(f"{name}: leaves the ball by", 0.0, float((threat.distance(u, x) - threat.eps).max()), 1e-12),
+            at_most(f"{name}: leaves the ball by", 0.0, float((threat.distance(u, x) - radii).max()), 1e-12),
             at_most(f"{name}: leaves the box by", 0.0, float(torch.maximum(box.lo - u, u - box.hi).max())),
             Measured(
                 f"{name}: twice is once", 0.0, float((threat.project(u, x, box) - u).abs().max()), 1e-12
             ),
         ]
         if ball is L2:
-            broken = _stationarity(threat, u, v, x, box)
+            broken = _stationarity(radii, u, v, x, box)
             measured.append(Measured("L2: optimality conditions", 0.0, broken, 1e-9))
-            onto = x + (v - x) * (threat.eps / (v - x).norm(dim=1)).clamp(max=1).unsqueeze(1)
+            onto = x + (v - x) * (radii / (v - x).norm(dim=1)).clamp(max=1).unsqueeze(1)
             clipped = onto.clamp(box.lo, box.hi)
             excess = ((clipped - v).norm(dim=1) - (u - v).norm(dim=1)).max()
             measured.append(

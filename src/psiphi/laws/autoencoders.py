@@ -1,4 +1,4 @@
-"""Laws 1, 7a, 7b, 7e: autoencoders and the evidence lower bound."""
+"""Laws 1, 2, 7a, 7b, 7e: autoencoders and the evidence lower bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psiphi.basis.noise import Noise, generator
 from psiphi.formulas.distributions import DiagonalNormal, FullNormal, kl
 from psiphi.laws._law import Measured, at_most, law
 from psiphi.laws._linear_gaussian import LinearGaussian
-from psiphi.parts import END, LatentTrace, StandardNormal, adam
+from psiphi.parts import END, LatentTrace, StandardPrior, adam
 from psiphi.training import cosine, fit
 
 SEED = 7
@@ -53,6 +53,48 @@ def linear_autoencoder() -> list[Measured]:
     ]
 
 
+THREE_POINTS, SHARES = (0.0, 1.0, 4.0), (0.45, 0.30, 0.25)
+BATCH = 4096
+
+
+def _three_points(n: int, noise: Noise) -> Tensor:
+    """Draws of 0, 1 and 4 with probabilities 0.45, 0.30, 0.25: the reference distribution as a sampler."""
+    u = noise.uniform((1,))
+    return torch.where(u < 0.45, 0.0, torch.where(u < 0.75, 1.0, 4.0))
+
+
+@law("2", "with a constant code the best message is the mean, the median, …")
+def task() -> list[Measured]:
+    """Squared, absolute and Huber loss; the reference distribution as 20 rows and as a sampler.
+
+    The Huber optimum m solves Σ p clip(m − x, −1, 1) = 0: 0.45 m + 0.30 (m − 1) − 0.25 = 0. On the sampler the
+    bound is four standard errors of the estimate from a single batch; the steps average over many.
+    """
+    x, p = torch.tensor(THREE_POINTS), torch.tensor(SHARES)
+    rows = torch.repeat_interleave(x, torch.tensor([9, 6, 5]))[:, None]
+    mean, huber = float(p @ x), 0.55 / 0.75
+    spread = float(p @ (x - mean) ** 2) ** 0.5
+    pulls = (huber - x).clamp(-1, 1)
+    bounds = {
+        "squared": (mean, 4 * spread / BATCH**0.5),
+        "absolute": (1.0, 0.01),
+        "huber": (huber, 4 * float(p @ pulls**2) ** 0.5 / 0.75 / BATCH**0.5),
+    }
+    found = []
+    for loss, (best, bound) in bounds.items():
+        for name, source, size, tolerance in (
+            ("rows", rows, 20, 1e-3),
+            ("sampler", _three_points, BATCH, bound),
+        ):
+            model = zoo.ae(1, latent_dim=0, hidden=(), loss=loss, seed=SEED)
+            torch.nn.init.ones_(model.decoder.network.layers[0].bias)  # pyright: ignore[reportAttributeAccessIssue]
+            rule = adam(0.05, schedule=cosine())
+            fit(model, source, steps=300, batch_size=size, optimizer=rule, seed=SEED, quiet=True)
+            message = float(model.reconstruct(torch.zeros(1, 1)).detach())
+            found.append(Measured(f"{loss} loss, {name}: the message", best, message, tolerance))
+    return found
+
+
 def _sigma_points(q: DiagonalNormal | FullNormal) -> Tensor:
     """μ ± √d L e_j, (2d, B, d): their mean of a quadratic is its expectation under q, exactly."""
     tril = q.tril if isinstance(q, FullNormal) else torch.diag_embed(q.log_scale.exp())
@@ -73,7 +115,7 @@ def elbo_identity() -> list[Measured]:
     found = []
     for name, q in (("diagonal", DiagonalNormal(mean, log_scale)), ("full", FullNormal(mean, tril))):
         z = _sigma_points(q)
-        prior = StandardNormal(3).double()()
+        prior = StandardPrior(3).double()()
         trace = LatentTrace(x, x, q, z, model.likelihood(z), prior)
         elbo = -(parts.nll + parts.rate)(trace, END)["loss"]
         wanted = (model.log_prob(x) - kl(q, model.posterior(x))).mean()

@@ -9,7 +9,7 @@ from psiphi.formulas.distributions import DiagonalNormal
 from psiphi.laws._law import Measured, law
 from psiphi.laws._linear_gaussian import LinearGaussian
 from psiphi.models import LatentModel
-from psiphi.parts import GaussianDecoder, StandardNormal, Statistics, nll, rate
+from psiphi.parts import GaussianDecoder, StandardPrior, Statistics, nll, rate
 from psiphi.parts.conditional import FixedScale
 
 SEED = 11
@@ -41,7 +41,7 @@ def _displaced_model() -> tuple[LinearGaussian, LatentModel]:
     statistics = Statistics((5,))
     decoder = GaussianDecoder(network, (5,), statistics, FixedScale(known.scale))
     model = LatentModel(
-        statistics, 2, Displaced(known), decoder, prior=StandardNormal(2), objective=nll + rate
+        statistics, 2, Displaced(known), decoder, prior=StandardPrior(2), objective=nll + rate
     )
     return known, model.double()
 

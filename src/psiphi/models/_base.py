@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from psiphi.basis.errors import ArgumentError, MissingVerb
+from psiphi.basis.errors import ArgumentError, MissingVerb, PsiphiError
 from psiphi.basis.registry import models
 from psiphi.basis.shapes import Shape, as_batch, check_finite
 from psiphi.parts import Player, Statistics
@@ -146,16 +147,21 @@ class Model(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def check_count(n: int) -> int:
-    if not isinstance(n, int) or n < 1:
+def check_count(n: Any) -> int:
+    if not isinstance(n, Integral) or n < 1:
         raise ArgumentError(f"the number of samples must be an integer of at least 1; got {n!r}.")
-    return n
+    return int(n)
 
 
 @functools.cache
 def who_can(name: str) -> list[str]:
     """The zoo's models that have this verb with their default arguments."""
-    return [entry.name for entry in models if hasattr(example(entry.name), name)]
+    able = []
+    for entry in models:
+        with suppress(TypeError, PsiphiError):  # a builder of yours may need more than the usual arguments
+            if hasattr(example(entry.name), name):
+                able.append(entry.name)
+    return able
 
 
 def example(name: str) -> Any:

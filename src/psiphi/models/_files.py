@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from psiphi.basis.registry import models
 from psiphi.models._base import Model
 
 FORMAT = 1
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def save(model: Model, path: str | Path) -> None:
@@ -56,7 +58,7 @@ def load(path: str | Path, into: Model | None = None, device: str | torch.device
         model.provenance = provenance if isinstance(provenance, dict) else {}
     except FileError as error:
         raise FileError(f"{folder}: {error}") from None
-    return model.to(device)
+    return model.eval().to(device)
 
 
 def _build(record: Mapping[str, Any]) -> Model:
@@ -74,11 +76,12 @@ def _build(record: Mapping[str, Any]) -> Model:
         raise FileError(
             f"no builder is called {name!r}: import the module that registers it, or pass into=model."
         )
-    kind = getattr(torch, str(record.get("dtype", "float32")), None)
+    if record.get("dtype") not in DTYPES:
+        raise FileError(f"the type of its weights is {record.get('dtype')!r}, none of {', '.join(DTYPES)}.")
     try:
         with torch.device("meta"):
             model = models[name].build(**{key: _frozen(value) for key, value in arguments.items()})
-        return model.to(kind) if isinstance(kind, torch.dtype) else model
+        return model.to(getattr(torch, record["dtype"]))
     except (
         PsiphiError,
         TypeError,
@@ -104,6 +107,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], fresh: bool) -> None:
                 f"{name} has shape {tuple(tensor.shape)}, the model needs {tuple(wanted[name].shape)}: "
                 f"the file is another model's."
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise FileError(f"{name} holds {tensor.dtype}, the model needs {wanted[name].dtype}.")
     if not fresh:
         model.load_state_dict(dict(tensors))
         return
@@ -119,6 +124,8 @@ def to_json(value: Any) -> Any:
     """What JSON can say of an argument; objects of your own are named, not stored."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Real):  # numpy's numbers
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Mapping):
         return {str(key): to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple | torch.Size):

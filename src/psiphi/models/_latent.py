@@ -139,8 +139,7 @@ class LatentModel(Model):
 
     def _sample(self, noise: Noise, exact: bool) -> Tensor:
         prior: Any = self._prior()
-        code = type(prior)(prior.mean.expand(len(noise), -1), prior.log_scale.expand(len(noise), -1))
-        p: Any = self.decoder(code.rsample(noise.split("z"))[0])
+        p: Any = self.decoder(prior.expand(len(noise)).rsample(noise.split("z"))[0])
         return p.rsample(noise.split("x"))[0] if exact else p.mean
 
     @verb.when(_no_density)
@@ -154,15 +153,16 @@ class LatentModel(Model):
 
     def importance(self, x: Any, samples: int, seed: int = 0) -> ImportanceSums:
         """The sums of importance weights behind `log_prob`, of each row."""
-        check_count(samples)
+        samples = check_count(samples)
         x = as_batch(x, self.shape)
         check_finite(x.detach())
-        self._check_measure(x)
+        if len(x):
+            self._check_measure(x)
         home, rows = x.device, max(1, DRAW_NUMBERS // (prod(self.shape) * samples))
         noise = Noise.of(seed, len(x), self.device, self.dtype)
         found = [
             self._weigh(x[part].to(self.device, self.dtype), noise.take(part), samples)
-            for part in (slice(i, i + rows) for i in range(0, len(x), rows))
+            for part in (slice(i, i + rows) for i in range(0, max(1, len(x)), rows))
         ]
         gather = lambda name: torch.cat([getattr(each, name) for each in found]).to(home)  # noqa: E731
         return ImportanceSums(gather("log_sum"), gather("log_sum_squares"), samples)
@@ -170,7 +170,7 @@ class LatentModel(Model):
     def _weigh(self, x: Tensor, noise: Noise, samples: int) -> ImportanceSums:
         q: Any = self.encoder(x)
         prior: Any = self._prior()
-        at_once = max(1, DRAW_NUMBERS // (prod(self.shape) * len(x)))
+        at_once = max(1, DRAW_NUMBERS // (prod(self.shape) * max(1, len(x))))
         z = q.rsample(noise, samples)
         sums = None
         for part in z.split(at_once):

@@ -9,7 +9,7 @@ from psiphi.parts.conditional import (
     DistortionDecoder,
     GaussianDecoder,
     NormalEncoder,
-    StandardNormal,
+    StandardPrior,
     likelihood,
 )
 from psiphi.parts.objective import Objective, Term, batch_term, free_bits, nll, rate, term
@@ -31,7 +31,7 @@ __all__ = [
     "NormalEncoder",
     "Objective",
     "Player",
-    "StandardNormal",
+    "StandardPrior",
     "Statistics",
     "Term",
     "adam",

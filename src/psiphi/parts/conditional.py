@@ -7,7 +7,7 @@ so that a file holds them once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log
+from math import inf, log
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +25,7 @@ from psiphi.formulas.distributions import (
     Distribution,
     Likelihood,
     Measure,
+    StandardNormal,
 )
 from psiphi.parts.statistics import Statistics
 
@@ -85,19 +86,17 @@ class NormalEncoder(nn.Module):
         return DiagonalNormal(mean, log_scale)
 
 
-class StandardNormal(nn.Module):
+class StandardPrior(nn.Module):
     """p(z) = N(0, I) in d dimensions: () -> (1, d), which broadcasts over a batch."""
 
     mean: Tensor
-    log_scale: Tensor
 
     def __init__(self, latent_dim: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(1, latent_dim))
-        self.register_buffer("log_scale", torch.zeros(1, latent_dim))
 
-    def forward(self) -> DiagonalNormal:
-        return DiagonalNormal(self.mean, self.log_scale)
+    def forward(self) -> StandardNormal:
+        return StandardNormal(self.mean)
 
 
 class BernoulliDecoder(nn.Module):
@@ -157,8 +156,8 @@ class FixedScale(nn.Module):
 
     def __init__(self, sigma: float):
         super().__init__()
-        if not sigma > 0:
-            raise ArgumentError(f"a Gaussian likelihood needs σ > 0; got {sigma:g}.")
+        if not 0 < sigma < inf:
+            raise ArgumentError(f"a Gaussian likelihood needs a finite σ > 0; got {sigma:g}.")
         self.register_buffer("log_scale", torch.tensor(log(sigma)))
 
     def forward(self, statistics: Statistics) -> Tensor:
@@ -243,11 +242,12 @@ def _scale(text: str) -> nn.Module:
     if text in known:
         return known[text]()
     try:
-        return FixedScale(float(text))
+        sigma = float(text)
     except ValueError:
         raise ArgumentError(
             f"a Gaussian likelihood's σ is a number, 'learned' or 'optimal'; got {text!r}: write e.g. 'gaussian:0.1'."
         ) from None
+    return FixedScale(sigma)
 
 
 DISTORTIONS = {"squared": distortions.squared, "absolute": distortions.absolute, "huber": distortions.huber}

@@ -87,10 +87,15 @@ def batch_term(value: Callable[[Any], Tensor]) -> Term:
     return Term(value.__name__, value, batch=True)
 
 
+def _over_samples(value: Tensor) -> Tensor:
+    """Mean over the sample axis, (K, B) -> (B,)."""
+    return value.squeeze(0) if len(value) == 1 else value.mean(0)
+
+
 @term
 def nll(trace: LatentTrace) -> Tensor:
     """−ln p(x|z), mean over the K samples: the reconstruction part."""
-    return -trace.p.log_prob(trace.x, trace.where).mean(0)
+    return -_over_samples(trace.p.log_prob(trace.x, trace.where))
 
 
 @term

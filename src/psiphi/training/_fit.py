@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from numbers import Integral
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,9 @@ def fit(
         validation = x.validation if validation is None and len(x.validation) > 1 else validation
         x = x.train
     _check_model(model)
-    _check_numbers(epochs, steps, batch_size, lr, checkpoint_every)
+    _check_numbers(epochs, steps, batch_size, seed, lr, checkpoint_every)
+    epochs, steps = (None if n is None else int(n) for n in (epochs, steps))
+    batch_size, seed = int(batch_size), index(seed)
     if resume and out is None:
         raise ArgumentError("resume=True needs out=, the folder that holds the checkpoint.")
     source = as_source(x, y, check=False)
@@ -115,6 +119,7 @@ def _solve(model: Any, source: Source, history: History) -> None:
         )
     gather = lambda rows: as_float(source.gather(rows)[0])  # noqa: E731
     history.rows.append(model.solve(len(source), gather))
+    model.eval()
 
 
 def _look(model: Any, source: Source) -> None:
@@ -142,13 +147,15 @@ def _check_model(model: Any) -> None:
 
 
 def _check_numbers(
-    epochs: int | None, steps: int | None, batch_size: int, lr: float | None, every: float
+    epochs: int | None, steps: int | None, batch_size: int, seed: int, lr: float | None, every: float
 ) -> None:
     if epochs is not None and steps is not None:
         raise ArgumentError(f"give epochs or steps, not both (epochs={epochs}, steps={steps}).")
     for name, value in (("epochs", epochs), ("steps", steps), ("batch_size", batch_size)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (not isinstance(value, Integral) or value < 1):
             raise ArgumentError(f"{name} must be a whole number of at least 1; got {value!r}.")
+    if not isinstance(seed, Integral):
+        raise ArgumentError(f"a seed is a whole number; got {seed!r}.")
     if lr is not None and not 0 < lr < float("inf"):
         raise ArgumentError(f"lr must be a positive number; got {lr!r}.")
     if every < 0:
@@ -179,4 +186,8 @@ def _hash(source: Source) -> str:
 
 
 def _jsonable(recipe: dict[str, Any]) -> Any:
-    return json.loads(json.dumps(recipe, default=lambda value: type(value).__name__))
+    return json.loads(json.dumps(recipe, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else type(value).__name__

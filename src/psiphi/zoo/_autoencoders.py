@@ -10,7 +10,7 @@ from psiphi import parts
 from psiphi.basis.registry import models
 from psiphi.basis.shapes import as_shape
 from psiphi.models import LatentModel
-from psiphi.parts import Dirac, NormalEncoder, StandardNormal, Statistics, nll, rate
+from psiphi.parts import Dirac, NormalEncoder, StandardPrior, Statistics, nll, rate
 from psiphi.zoo._build import Distortion, check_latent, decoder_network, encoder_network
 
 
@@ -28,13 +28,14 @@ def ae(
 ) -> LatentModel:
     """Autoencoder: min over φ, ψ of E d(x, ψ(φ(x))).
 
+    latent_dim: numbers a code; 0 is a constant code, whose best message is the mean, the median, ….
     loss: d, one of `squared`, `absolute`, `huber`, `bernoulli`, or a function of each coordinate.
     net: `mlp` (hidden = widths, `()` is affine) or `conv` (hidden = channels); encoder, decoder: modules of
     your own, (B, *shape) -> (B, latent_dim) and back.
     Source: Hinton & Salakhutdinov, "Reducing the dimensionality of data with neural networks", 2006.
     """
     shape, statistics = as_shape(shape), Statistics(as_shape(shape))
-    check_latent(latent_dim, shape)
+    check_latent(latent_dim, shape, least=0)
     phi = encoder_network(net, encoder, shape, latent_dim, hidden, seed)
     psi = decoder_network(net, decoder, latent_dim, shape, hidden, seed)
     decoder_of = parts.likelihood(loss, psi, shape, statistics)
@@ -74,7 +75,7 @@ def vae(
         latent_dim,
         NormalEncoder(phi, statistics),
         parts.likelihood(likelihood, psi, shape, statistics),
-        prior=StandardNormal(latent_dim),
+        prior=StandardPrior(latent_dim),
         objective=nll + _weight(beta, warmup) * (parts.free_bits(free_bits) if free_bits else rate),
         samples=samples,
     )

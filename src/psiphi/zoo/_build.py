@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from operator import index
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ DECODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvDecoder}
 HIDDEN = {"mlp": (512,), "conv": (32, 64)}
 
 
-def check_latent(latent_dim: int, shape: Shape) -> None:
-    if latent_dim < 1:
-        raise ArgumentError(f"latent_dim must be at least 1; got {latent_dim}.")
+def check_latent(latent_dim: int, shape: Shape, least: int = 1) -> None:
+    if latent_dim < least:
+        raise ArgumentError(f"latent_dim must be at least {least}; got {latent_dim}.")
     if latent_dim > prod(shape):
         raise ArgumentError(
             f"a latent of {latent_dim} is larger than the data ({prod(shape)} numbers, shape {show(shape)}): "
@@ -61,7 +62,13 @@ def _named(nets: dict[str, Any], net: str) -> Any:
 
 
 def _widths(net: str, hidden: Sequence[int] | None) -> tuple[int, ...]:
-    return tuple(HIDDEN.get(net, ()) if hidden is None else hidden)
+    try:
+        widths = tuple(index(n) for n in (HIDDEN.get(net, ()) if hidden is None else hidden))
+    except TypeError:
+        widths = (0,)
+    if min(widths, default=1) < 1:
+        raise ArgumentError(f"hidden is a list of widths of at least 1, e.g. (512,); got {hidden!r}.")
+    return widths
 
 
 def probed(module: nn.Module, shape_in: Shape, shape_out: Shape, what: str) -> nn.Module:

@@ -16,10 +16,15 @@ from psiphi.basis.errors import ArgumentError
 
 def attack(
     model: Annotated[
-        str, typer.Argument(help="A classifier's run, or module:function of your own code.", show_default=False)
+        str,
+        typer.Argument(help="A classifier's run, or module:function of your own code.", show_default=False),
     ],
-    name: Annotated[str, typer.Option("--attack", help="An attack's name; `psiphi models` lists them.")] = "pgd",
-    threat: Annotated[str, typer.Option(help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5.")] = "linf:0.1",
+    name: Annotated[
+        str, typer.Option("--attack", help="An attack's name; `psiphi models` lists them.")
+    ] = "pgd",
+    threat: Annotated[
+        str, typer.Option(help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5.")
+    ] = "linf:0.1",
     steps: Annotated[int | None, typer.Option(help="Steps of the attack.")] = None,
     step: Annotated[float | None, typer.Option(help="Length of a step, in the data's units.")] = None,
     restarts: Annotated[int | None, typer.Option(help="Random starts a row.")] = None,
@@ -27,12 +32,15 @@ def attack(
     data: Data = None,
     limit: Annotated[int, typer.Option(help="The first so many test rows.")] = 256,
     with_: Annotated[
-        Path | None, typer.Option("--with", help="A model's run: repeat with its projection in front (purification).")
+        Path | None,
+        typer.Option("--with", help="A model's run: repeat with its projection in front (purification)."),
     ] = None,
     bounds: Annotated[str, typer.Option(help="Range of valid data.")] = "0,1",
     batch_size: Annotated[int, typer.Option(help="Rows at once; no number depends on it.")] = 256,
     seed: Seed = 0,
-    to: Annotated[Path | None, typer.Option("--out", help="Folder for pictures, adversarial inputs and numbers.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder for pictures, adversarial inputs and numbers.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -50,6 +58,8 @@ def attack(
     search = arguments.build(attacks[name], "attack", given, parse(threat))
     classifier = open_classifier(model)
     purifier = None if with_ is None else open_model(with_)
+    if purifier is not None:
+        purifier.project  # noqa: B018  a model that cannot says so before the attack, not after
     spec, loaded = open_data(data, classifier)
     x, y = _known(*held_out(loaded, limit))
     low, high = _bounds(bounds)
@@ -63,7 +73,9 @@ def attack(
     if purifier is not None:
         with out.progress(f"{search!r} through the purifier", quiet) as move:
             access = lambda safe: white_box(safe, (low, high))  # noqa: E731
-            defended = defend(search, classifier, purifier, x, y, result, access=access, on_progress=move, **how)
+            defended = defend(
+                search, classifier, purifier, x, y, result, access=access, on_progress=move, **how
+            )
     record = _record(model, with_, spec, result, defended)
     if to is not None:
         record["files"] = _write(to, classifier, purifier, x, y, result, record, (low, high))
@@ -103,12 +115,20 @@ def _record(model: str, with_: Path | None, spec: str, result: Any, defended: An
 
     broken = result.success & ~result.already_met
     record = {
-        "model": model, "data": spec, "attack": result.provenance["attack"], "kind": result.kind, "rows": len(result),
+        "model": model,
+        "data": spec,
+        "attack": result.provenance["attack"],
+        "kind": result.kind,
+        "rows": len(result),
         "clean_accuracy": Share(int((~result.already_wrong).sum()), len(result)).as_dict(),
-        "robust_accuracy": robust(result).as_dict(), "broken": int(broken.sum()), "undecided": int(result.undecided.sum()),
+        "robust_accuracy": robust(result).as_dict(),
+        "broken": int(broken.sum()),
+        "undecided": int(result.undecided.sum()),
         "median_distance": float(result.distance[broken].median()) if broken.any() else None,
-        "forwards": int(result.forwards.sum()), "backwards": int(result.backwards.sum()), "provenance": result.provenance,
-    }  # fmt: skip
+        "forwards": int(result.forwards.sum()),
+        "backwards": int(result.backwards.sum()),
+        "provenance": result.provenance,
+    }
     if defended is not None:
         record["purifier"] = {"model": str(with_), **defended.as_dict()}
     return record
@@ -126,9 +146,10 @@ def _print(record: dict[str, Any], attack: str) -> None:
             ("purified, attacked through it (white-box)", purifier["white"]),
         ]
     rows = [
-        [name, out.percent(each["value"]), "[{:.1%}, {:.1%}]".format(*each["interval"]), each["n"]] for name, each in shares
+        [name, out.percent(each["value"]), "[{:.1%}, {:.1%}]".format(*each["interval"]), each["n"]]
+        for name, each in shares
     ]
-    out.table(["accuracy", "", "95 % interval (Wilson)", "rows"], rows)
+    out.table(["accuracy", "", "95% interval (Wilson)", "rows"], rows)
     distance = record["median_distance"]
     moved = "" if distance is None else f", at a median distance of {distance:.4g}"
     out.say(
@@ -140,7 +161,14 @@ def _print(record: dict[str, Any], attack: str) -> None:
 
 
 def _write(
-    folder: Path, classifier: Any, purifier: Any, x: Any, y: Any, result: Any, record: dict[str, Any], bounds: Any
+    folder: Path,
+    classifier: Any,
+    purifier: Any,
+    x: Any,
+    y: Any,
+    result: Any,
+    record: dict[str, Any],
+    bounds: Any,
 ) -> list[str]:
     from psiphi.app import gallery, pictures
     from psiphi.basis import files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from psiphi.app._open import held_out, is_other, open_classifier, open_data, ope
 from psiphi.app._options import Data, Json, Quiet, Run, Seed
 from psiphi.basis.errors import ArgumentError
 
-MEASURES = {"continuous": "ln p, density (nats)", "discrete": "ln p, probability (nats)"}
+MEASURES = {"continuous": "ln density (nats)", "discrete": "ln probability (nats)"}
 
 
 def evaluate(
@@ -30,7 +29,7 @@ def evaluate(
 ) -> None:
     """Judge a model on the test split: reconstruction beside PCA, likelihood with its errors, diversity of samples.
 
-    A classifier is judged by its accuracy, with Wilson's 95 % interval.
+    A classifier is judged by its accuracy, with Wilson's 95% interval.
 
     [bold]Example[/bold]   psiphi evaluate runs/vae --classifier runs/classifier
     """
@@ -39,7 +38,10 @@ def evaluate(
     model = open_model(run)
     spec, loaded = open_data(data, model)
     if data is not None and is_other(model, loaded):
-        out.note(f"note: {spec} is not what the model was trained on; its training rows may be among these test rows.", quiet)
+        out.note(
+            f"note: {spec} is not what the model was trained on; its training rows may be among these test rows.",
+            quiet,
+        )
     x, y = held_out(loaded, limit)
     record: dict[str, Any] = {"run": str(run), "data": spec, "rows": len(x), "seed": seed}
     if isinstance(model, Classifier):
@@ -52,13 +54,17 @@ def _classifier(model: Any, x: Any, y: Any, record: dict[str, Any], json: bool) 
     from psiphi.app._judge import accuracy
 
     if y is None or not (y >= 0).any():
-        raise ArgumentError("these data have no labels to judge a classifier by: name some that do with --data.")
+        raise ArgumentError(
+            "these data have no labels to judge a classifier by: name some that do with --data."
+        )
     found = accuracy(model, x[y >= 0], y[y >= 0])
     record |= {"model": model.title, "accuracy": found.as_dict()}
     if json:
         out.emit(record)
     else:
-        out.table(["model", "accuracy", "95 % interval (Wilson)", "rows"], [[model.title, *_share(found), found.n]])
+        out.table(
+            ["model", "accuracy", "95% interval (Wilson)", "rows"], [[model.title, *_share(found), found.n]]
+        )
 
 
 def _share(found: Any) -> list[str]:
@@ -67,15 +73,27 @@ def _share(found: Any) -> list[str]:
 
 
 def _generative(
-    model: Any, data: Any, x: Any, y: Any, record: dict[str, Any],
-    samples: int, classifier: str | None, draws: int, seed: int, json: bool,
-) -> None:  # fmt: skip
+    model: Any,
+    data: Any,
+    x: Any,
+    y: Any,
+    record: dict[str, Any],
+    samples: int,
+    classifier: str | None,
+    draws: int,
+    seed: int,
+    json: bool,
+) -> None:
     from psiphi.app._judge import judge, pca_beside
     from psiphi.models import Linear
 
     judged = [judge(model, x, samples, seed)]
     size = getattr(model, "latent_dim", None)
-    if size is not None and not isinstance(model, Linear) and (pca := pca_beside(data.train, size)) is not None:
+    if (
+        size is not None
+        and not isinstance(model, Linear)
+        and (pca := pca_beside(data.train, size)) is not None
+    ):
         judged.append(judge(pca, x, samples, seed))
     record |= {"models": [each.as_dict() for each in judged]}
     if classifier is not None:
@@ -87,8 +105,12 @@ def _generative(
         if each.why:
             out.say(f"No likelihood for {each.name}: {each.why}")
     if any(each.likelihood and each.likelihood.untrusted for each in judged):
-        out.say("Rows with an effective sample size below 10 have an untrustworthy Monte Carlo error: raise --samples.")
-    out.say(f"{len(x)} test rows of {record['data']}; ± is the standard error over them, (MC ±) that of the sampler.")
+        out.say(
+            "Rows with an effective sample size below 10 have an untrustworthy Monte Carlo error: raise --samples."
+        )
+    out.say(
+        f"{len(x)} test rows of {record['data']}; ± is the standard error over them, (MC ±) that of the sampler."
+    )
     if classifier is not None:
         found = record["samples"]
         out.say(
@@ -102,13 +124,17 @@ def _diversity(model: Any, classifier: str, y: Any, draws: int, seed: int) -> di
     from psiphi import evaluation
 
     if y is None:
-        raise ArgumentError("these data have no labels to compare the samples' classes with: leave --classifier out.")
+        raise ArgumentError(
+            "these data have no labels to compare the samples' classes with: leave --classifier out."
+        )
     return evaluation.samples(model, open_classifier(classifier), y, n=draws, seed=seed).as_dict()
 
 
 def _columns(judged: list[Any]) -> tuple[list[str], list[list[str]]]:
     """One column for each measure: numbers of two measures never stand under one heading."""
-    used = [key for key in MEASURES if any(each.likelihood and each.likelihood.measure == key for each in judged)]
+    used = [
+        key for key in MEASURES if any(each.likelihood and each.likelihood.measure == key for each in judged)
+    ]
     columns = ["model", "code", "squared error", *(MEASURES[key] for key in used)]
     columns += ["effective samples", "rows below 10"] if used else []
     rows = []
@@ -130,4 +156,8 @@ def _likelihood(found: Any) -> str:
 
 
 def _effective(found: Any) -> list[str]:
-    return ["—", "—"] if found is None else [f"{found.effective:.0f} of {found.samples}", f"{found.untrusted} of {found.rows}"]
+    return (
+        ["—", "—"]
+        if found is None
+        else [f"{found.effective:.0f} of {found.samples}", f"{found.untrusted} of {found.rows}"]
+    )

@@ -27,9 +27,16 @@ def models(json: Json = False) -> None:
     known = [{"name": e.name, "summary": e.summary, "arguments": _arguments(e)} for e in registry.attacks]
     if json:
         return out.emit({"models": zoo, "attacks": known})
-    out.table(["model", "what it does", "verbs"], [[e["name"], e["summary"], ", ".join(e["verbs"])] for e in zoo])
-    out.table(["attack", "what it does", "arguments"], [[e["name"], e["summary"], ", ".join(e["arguments"])] for e in known])
-    out.say("Train one: psiphi train vae --data digits    Attack with one: psiphi attack runs/classifier --attack pgd")
+    out.table(
+        ["model", "what it does", "verbs"], [[e["name"], e["summary"], ", ".join(e["verbs"])] for e in zoo]
+    )
+    out.table(
+        ["attack", "what it does", "arguments"],
+        [[e["name"], e["summary"], ", ".join(e["arguments"])] for e in known],
+    )
+    out.say(
+        "Train one: psiphi train vae --data digits    Attack with one: psiphi attack runs/classifier --attack pgd"
+    )
     return None
 
 

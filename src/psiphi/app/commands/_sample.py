@@ -18,9 +18,13 @@ def sample(
     seed: Seed = 0,
     to: Annotated[
         Path | None,
-        typer.Option("--out", help="A .png, .npy or .npz. [dim]default: samples.png (or .npy) in the run[/dim]"),
+        typer.Option(
+            "--out", help="A .png, .npy or .npz. [dim]default: samples.png (or .npy) in the run[/dim]"
+        ),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Draw x from p(x|z), noise and all, instead of its mean.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Draw x from p(x|z), noise and all, instead of its mean.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Draw new data from a model: a grid of pictures, a scatter plot, or numbers.
@@ -38,9 +42,17 @@ def sample(
     x = draw(n, seed=seed, exact=exact).detach()
     pictures.save(path, x, model.shape, float(model.statistics.low), float(model.statistics.high))
     record = {
-        "model": model.title, "run": str(run), "out": str(path), "n": n, "seed": seed, "exact": exact,
-        "shape": list(x.shape), "low": float(x.min()), "high": float(x.max()), "mean": float(x.mean()),
-    }  # fmt: skip
+        "model": model.title,
+        "run": str(run),
+        "out": str(path),
+        "n": n,
+        "seed": seed,
+        "exact": exact,
+        "shape": list(x.shape),
+        "low": float(x.min()),
+        "high": float(x.max()),
+        "mean": float(x.mean()),
+    }
     if json:
         out.emit(record)
     else:

@@ -12,9 +12,15 @@ from psiphi.app._options import Json, Seed
 
 
 def tour(
-    to: Annotated[Path, typer.Option("--out", help="Folder for the report, the runs and the pictures.")] = Path("psiphi-tour"),
-    show: Annotated[bool, typer.Option("--open/--no-open", help="Open the report in a browser at the end.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A few epochs only: a look, not numbers to quote.")] = False,
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder for the report, the runs and the pictures.")
+    ] = Path("psiphi-tour"),
+    show: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the report in a browser at the end.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few epochs only: a look, not numbers to quote.")
+    ] = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:

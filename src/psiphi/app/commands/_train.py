@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,58 +10,79 @@ import typer
 
 from psiphi.app import _arguments as arguments
 from psiphi.app import _console as out
+from psiphi.app import _launch
 from psiphi.app._open import SPEC, open_data
 from psiphi.app._options import DATA_HELP, Json, Quiet, Seed, Set
-from psiphi.basis.errors import ArgumentError
+from psiphi.basis.errors import ArgumentError, DivergedError, LaunchError
 
 MODEL, TRAINING, MACHINE = "The model", "Training", "Where it runs"
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="A model's name; `psiphi models` lists them.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="A model's name; `psiphi models` lists them.", show_default=False)
+    ],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "digits",
-    to: Annotated[Path | None, typer.Option("--out", help="Folder of the run. [dim]default: runs/MODEL[/dim]")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run. [dim]default: runs/MODEL[/dim]")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out, bit for bit.")] = False,
     seed: Seed = 0,
     latent_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", rich_help_panel=MODEL)] = None,
-    hidden: Annotated[str | None, typer.Option(help="Widths, or channels: 512 or 256,64.", rich_help_panel=MODEL)] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Widths, or channels: 512 or 256,64.", rich_help_panel=MODEL)
+    ] = None,
     net: Annotated[str | None, typer.Option(help="mlp or conv.", rich_help_panel=MODEL)] = None,
     likelihood: Annotated[
         str | None,
         typer.Option(help="bernoulli, gaussian, gaussian:0.1 or gaussian:optimal.", rich_help_panel=MODEL),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Of an autoencoder: squared, absolute, huber, bernoulli.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(help="Of an autoencoder: squared, absolute, huber, bernoulli.", rich_help_panel=MODEL),
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the KL term.", rich_help_panel=MODEL)] = None,
     warmup: Annotated[
         float | None, typer.Option(help="Epochs over which beta rises from 0.", rich_help_panel=MODEL)
     ] = None,
     free_bits: Annotated[
-        float | None, typer.Option(help="Nats that each code number may carry for free.", rich_help_panel=MODEL)
+        float | None,
+        typer.Option(help="Nats that each code number may carry for free.", rich_help_panel=MODEL),
     ] = None,
     classes: Annotated[
         int | None, typer.Option(help="Of a classifier; by default the data's.", rich_help_panel=MODEL)
     ] = None,
     set_: Set = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data; 30 unless given.", rich_help_panel=TRAINING)] = None,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps, instead of epochs.", rich_help_panel=TRAINING)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data; 30 unless given.", rich_help_panel=TRAINING)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Gradient steps, instead of epochs.", rich_help_panel=TRAINING)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows a step and process.", rich_help_panel=TRAINING)] = 128,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=TRAINING)] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Of the learning rate: cosine or linear.", rich_help_panel=TRAINING)
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of a gradient.", rich_help_panel=TRAINING)] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest norm of a gradient.", rich_help_panel=TRAINING)
+    ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="Decay of the weights' moving average, e.g. 0.999.", rich_help_panel=TRAINING)
+        float | None,
+        typer.Option(help="Decay of the weights' moving average, e.g. 0.999.", rich_help_panel=TRAINING),
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many rows without a better validation loss.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(
+            help="Stop after so many rows without a better validation loss.", rich_help_panel=TRAINING
+        ),
     ] = None,
     validation: Annotated[
         bool, typer.Option(help="Keep the weights best on the validation split.", rich_help_panel=TRAINING)
     ] = True,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
+    ] = None,
     devices: Annotated[int, typer.Option(help="Processes, one a device.", rich_help_panel=MACHINE)] = 1,
     precision: Annotated[str, typer.Option(help="32, bf16-mixed, ...", rich_help_panel=MACHINE)] = "32",
     quiet: Quiet = False,
@@ -74,44 +94,90 @@ def train(
 
     [bold]Example[/bold]   psiphi train vae --data digits --latent-dim 8 --epochs 60 --out runs/vae
     """
+    import psiphi.zoo  # noqa: F401  registers the builders
     from psiphi.basis.registry import models
     from psiphi.training import early_stopping, fit
-
-    import psiphi.zoo  # noqa: F401  isort: skip  registers the builders
 
     entry = models[model]
     folder = to or Path("runs") / model
     spec, loaded = open_data(data)
     given: dict[str, Any] = {
-        "latent_dim": latent_dim, "hidden": arguments.numbers(hidden, "--hidden"), "net": net, "likelihood": likelihood,
-        "loss": loss, "beta": beta, "warmup": warmup, "free_bits": free_bits, "classes": classes,
-    }  # fmt: skip
+        "latent_dim": latent_dim,
+        "hidden": arguments.numbers(hidden, "--hidden"),
+        "net": net,
+        "likelihood": likelihood,
+        "loss": loss,
+        "beta": beta,
+        "warmup": warmup,
+        "free_bits": free_bits,
+        "classes": classes,
+    }
     given |= {"seed": seed, **arguments.settings(set_)}
     if "classes" in entry.parameters and given["classes"] is None:
         given["classes"] = _classes(loaded, model)
     built = arguments.build(entry, "model", given, loaded.shape)
 
-    training = {"epochs": epochs, "steps": steps, "lr": lr, "schedule": schedule, "clip": clip, "ema": ema, "patience": patience}
+    training = {
+        "epochs": epochs,
+        "steps": steps,
+        "lr": lr,
+        "schedule": schedule,
+        "clip": clip,
+        "ema": ema,
+        "patience": patience,
+    }
     if hasattr(built, "solve"):
         _refuse(model, training)
     held = loaded.validation if validation and len(loaded.validation) > 1 else None
     if patience is not None and held is None:
-        raise ArgumentError("--patience waits for a better validation loss, and there is no validation split.")
-    history = fit(
-        built, loaded.train, validation=held, epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed,
-        device=_device(device), devices=devices, precision=precision, out=folder, resume=resume, quiet=quiet,
-        callbacks=() if patience is None else (early_stopping(patience),),
-        optimizer=_optimizer(built, lr, schedule, clip), ema=ema,
-    )  # fmt: skip
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
-        return  # one of several processes; the first one speaks
+        raise ArgumentError(
+            "--patience waits for a better validation loss, and there is no validation split."
+        )
+    try:
+        history = fit(
+            built,
+            loaded.train,
+            validation=held,
+            epochs=epochs,
+            steps=steps,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            device=_device(device),
+            devices=devices,
+            precision=precision,
+            out=folder,
+            resume=resume,
+            quiet=quiet,
+            callbacks=() if patience is None else (early_stopping(patience),),
+            optimizer=_optimizer(built, lr, schedule, clip),
+            ema=ema,
+        )
+    except LaunchError:
+        if _launch.argv is None:
+            raise
+        _launch.again(devices)
+    except DivergedError as error:
+        built.provenance[SPEC] = spec
+        built.save(folder)
+        raise DivergedError(f"{error} It is saved in {folder}.") from None
+    if not _launch.is_first():
+        return
     built.provenance[SPEC] = spec
     built.save(folder)
     record = {
-        "model": model, "arguments": built.recipe["arguments"], "data": spec, "data_sha256": built.provenance.get("data"),
-        "out": str(folder), "stopped": history.stopped, "rows": len(history), "last": history.last, "best": history.best,
-        "verbs": list(built.can), "versions": built.provenance.get("versions"),
-    }  # fmt: skip
+        "model": model,
+        "arguments": built.recipe["arguments"],
+        "data": spec,
+        "data_sha256": built.provenance.get("data"),
+        "out": str(folder),
+        "stopped": history.stopped,
+        "rows": len(history),
+        "last": history.last,
+        "best": history.best,
+        "verbs": list(built.can),
+        "versions": built.provenance.get("versions"),
+    }
     out.emit(record) if json else _print(record, folder)
 
 
@@ -122,21 +188,25 @@ def _print(record: dict[str, Any], folder: Path) -> None:
     out.table(["", *(name.replace("_", " ") for name in columns)], cells)
     ended = "" if record["stopped"] == "done" else f" Training ended early: {record['stopped']}."
     kept = " It holds the weights of the best row." if record["best"] else ""
-    out.say(f"Saved in {folder}.{kept}{ended} Losses are in nats a sample.")
+    out.say(f"Saved in {folder}.{kept}{ended}")
     verb = "attack" if record["model"] == "classifier" else "evaluate"
     out.say(f"Next: psiphi {verb} {folder}")
 
 
 def _classes(data: Any, model: str) -> int:
     if not data.classes:
-        raise ArgumentError(f"a {model} needs labels, and {data.name} has none: name them, e.g. --data x.npy:labels=y.npy.")
+        raise ArgumentError(
+            f"a {model} needs labels, and {data.name} has none: name them, e.g. --data x.npy:labels=y.npy."
+        )
     return len(data.classes)
 
 
 def _refuse(model: str, training: dict[str, Any]) -> None:
     for name, value in training.items():
         if value is not None:
-            raise ArgumentError(f"{model} is solved in closed form: it takes no {arguments.option(name)}, leave it out.")
+            raise ArgumentError(
+                f"{model} is solved in closed form: it takes no {arguments.option(name)}, leave it out."
+            )
 
 
 def _device(name: str | None) -> Any:
@@ -149,7 +219,11 @@ def _device(name: str | None) -> Any:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        able = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+        able = [
+            "cpu",
+            *(["cuda"] if torch.cuda.is_available() else []),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ]
         raise ArgumentError(f"there is no device {name!r} here; use {' or '.join(able)}.") from None
     return device
 
@@ -166,4 +240,9 @@ def _optimizer(model: Any, lr: float | None, schedule: str | None, clip: float |
     if clip is not None and not clip > 0:
         raise ArgumentError(f"--clip must be a positive number; got {clip:g}.")
     base = getattr(model, "optimizer", adam())
-    return replace(base, lr=lr or base.lr, schedule=named[schedule] if schedule else base.schedule, clip=clip or base.clip)
+    return replace(
+        base,
+        lr=lr or base.lr,
+        schedule=named[schedule] if schedule else base.schedule,
+        clip=clip or base.clip,
+    )

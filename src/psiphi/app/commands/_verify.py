@@ -32,8 +32,14 @@ class Outcome:
 
     def as_dict(self) -> dict[str, Any]:
         found = [{**asdict(each), "holds": each.holds} for each in self.measured]
-        return {"law": self.number, "title": self.title, "holds": self.holds, "seconds": self.seconds,
-                "measured": found, "failure": self.failure or None}  # fmt: skip
+        return {
+            "law": self.number,
+            "title": self.title,
+            "holds": self.holds,
+            "seconds": self.seconds,
+            "measured": found,
+            "failure": self.failure or None,
+        }
 
 
 def run_law(law: Law) -> Outcome:
@@ -48,7 +54,9 @@ def run_law(law: Law) -> Outcome:
 
 def verify(
     full: Annotated[bool, typer.Option("--full", help="The slow laws too.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="A law's number or name, e.g. 7a; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A law's number or name, e.g. 7a; may be repeated.")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -68,9 +76,13 @@ def verify(
             move(i + 1, len(laws))
     failed = [each for each in outcomes if not each.holds]
     if json:
-        out.emit({
-            "holds": not failed, "laws": [each.as_dict() for each in outcomes], "skipped": [law.number for law in skipped],
-        })  # fmt: skip
+        out.emit(
+            {
+                "holds": not failed,
+                "laws": [each.as_dict() for each in outcomes],
+                "skipped": [law.number for law in skipped],
+            }
+        )
     else:
         _print(outcomes, skipped, failed)
     if failed:
@@ -82,7 +94,9 @@ def _chosen(laws: list[Law], only: list[str] | None) -> list[Law]:
         return list(laws)
     for text in only:
         if not any(_matches(law, text) for law in laws):
-            raise ArgumentError(f"no law is called {text!r}; there are {', '.join(law.number for law in laws)}.")
+            raise ArgumentError(
+                f"no law is called {text!r}; there are {', '.join(law.number for law in laws)}."
+            )
     return [law for law in laws if any(_matches(law, text) for text in only)]
 
 
@@ -96,14 +110,22 @@ def _print(outcomes: list[Outcome], skipped: list[Law], failed: list[Outcome]) -
     rows = []
     for each in outcomes:
         for i, one in enumerate(each.measured):
-            rows.append([
-                each.number if i == 0 else "", one.what, out.number(one.theory, 5), out.number(one.measured, 5),
-                out.number(one.tolerance, 2), "holds" if one.holds else "FAILS",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    each.number if i == 0 else "",
+                    one.what,
+                    out.number(one.theory, 5),
+                    out.number(one.measured, 5),
+                    out.number(one.tolerance, 2),
+                    "holds" if one.holds else "FAILS",
+                ]
+            )
         if each.failure:
             rows.append([each.number, f"{each.title}: {each.failure}", "—", "—", "—", "FAILS"])
     out.table(["law", "what", "theory", "measured", "tolerance", ""], rows)
     seconds = sum(each.seconds for each in outcomes)
     out.say(f"{len(outcomes) - len(failed)} of {len(outcomes)} laws hold ({seconds:.1f} s).")
     if skipped:
-        out.say(f"Skipped, for psiphi verify --full: {', '.join(f'{law.number} {law.title}' for law in skipped)}.")
+        out.say(
+            f"Skipped, for psiphi verify --full: {', '.join(f'{law.number} {law.title}' for law in skipped)}."
+        )
