@@ -24,7 +24,11 @@ def images() -> tuple[str, pp.data.Split, pp.data.Split]:
     if folder.is_dir():
         data = pp.data.load(folder)
         x, y = (torch.cat([getattr(split, k) for split in (data.train, data.validation)]) for k in ("x", "y"))
-        return "MNIST", pp.data.Split(x.float() / 255, y), pp.data.Split(data.test.x.float() / 255, data.test.y)
+        return (
+            "MNIST",
+            pp.data.Split(x.float() / 255, y),
+            pp.data.Split(data.test.x.float() / 255, data.test.y),
+        )
     data = pp.data.load("digits")
     larger = [
         pp.data.Split(nn.functional.interpolate(s.x, size=(28, 28), mode="bilinear").clamp(0, 1), s.y)
@@ -79,9 +83,13 @@ class Peer:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of equal keys as aligned text."""
-    cells = [list(rows[0])] + [[v if isinstance(v, str) else f"{v:.4g}" for v in row.values()] for row in rows]
+    cells = [list(rows[0])] + [
+        [v if isinstance(v, str) else f"{v:.4g}" for v in row.values()] for row in rows
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def flat(x: Tensor) -> Tensor:

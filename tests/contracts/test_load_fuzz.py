@@ -91,9 +91,14 @@ anything = st.recursive(
     | st.integers(-3, 9)
     | st.floats()
     | st.text(max_size=9)
-    | st.sampled_from(["vae", "pca", "ae", "classifier", "float64", "complex64", "int8", "bool", "Tensor", "gaussian:0"])
+    | st.sampled_from(
+        ["vae", "pca", "ae", "classifier", "float64", "complex64", "int8", "bool", "Tensor", "gaussian:0"]
+    )
     | st.sampled_from(["float8_e4m3fn", "conv", "mlp", "bernoulli", "gaussian:optimal", "1", "custom"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6) | st.just("custom"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=6) | st.just("custom"), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -152,7 +157,9 @@ def test_headers_that_lie(content, claimed):
 
 
 @given(
-    dtype=st.sampled_from(["F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL", "C64", "F8_E4M3", "X", ""]),
+    dtype=st.sampled_from(
+        ["F64", "F32", "F16", "BF16", "I64", "I32", "U8", "BOOL", "C64", "F8_E4M3", "X", ""]
+    ),
     shape=st.lists(st.integers(0, 2**62) | st.integers(0, 4), max_size=4),
     which=st.integers(0, 30),
     ends=st.tuples(st.integers(0, 500), st.integers(0, 2**62) | st.integers(0, 500)),
@@ -217,7 +224,9 @@ def test_fields_that_are_missing_or_unknown(removed, added, value):
     attempt({"model.json": json.dumps(record).encode()})
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "float8_e4m3fn", "int8", "bool", "Tensor", "nn", "", None, 3, ["float32"]])
+@pytest.mark.parametrize(
+    "dtype", ["complex64", "float8_e4m3fn", "int8", "bool", "Tensor", "nn", "", None, 3, ["float32"]]
+)
 def test_types_that_are_none_of_a_model(dtype):
     found = attempt({"model.json": json.dumps({**RECORD, "dtype": dtype}).encode()})
     assert "the type of its weights is" in found
@@ -227,7 +236,9 @@ def test_whole_numbers_are_no_weights():
     """Of the same size in bytes, so that only their type tells."""
     text = WEIGHTS[8:HEADER].replace(b'"F32"', b'"I32"')
     assert len(text) == HEADER - 8
-    assert "holds torch.int32, the model needs torch.float32" in attempt(signed(WEIGHTS[:8] + text + WEIGHTS[HEADER:]))
+    assert "holds torch.int32, the model needs torch.float32" in attempt(
+        signed(WEIGHTS[:8] + text + WEIGHTS[HEADER:])
+    )
 
 
 @given(record=anything)
@@ -241,8 +252,14 @@ def test_records_that_are_none(record):
         ({"format": 2}, r"file format 2; this psiphi reads 1: use psiphi"),
         ({"recipe": None}, r"names no recipe; pass pp\.load\(path, into=model\)"),
         ({"recipe": {"model": "vea", "arguments": {}}}, "no builder is called 'vea'"),
-        ({"recipe": {"model": "vae", "arguments": {"shape": [2, 2], "encoder": {"custom": "Own"}}}}, "encoder=Own of your"),
-        ({"recipe": {"model": "pca", "arguments": {"shape": [2, 2], "latent_dim": 2}}}, "belong to another model"),
+        (
+            {"recipe": {"model": "vae", "arguments": {"shape": [2, 2], "encoder": {"custom": "Own"}}}},
+            "encoder=Own of your",
+        ),
+        (
+            {"recipe": {"model": "pca", "arguments": {"shape": [2, 2], "latent_dim": 2}}},
+            "belong to another model",
+        ),
         ({"recipe": {"model": "vae", "arguments": {"shape": [2, 2], "latent_dim": 9}}}, "cannot be built"),
         ({"recipe": {"model": "vae", "arguments": {"shape": [2, 2], "latent_dim": 2}}}, "another model"),
     ],

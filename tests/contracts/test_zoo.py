@@ -8,6 +8,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.testing import assert_close
+
+import psiphi as pp
 from helpers.zoo import (
     ASK,
     CASES,
@@ -24,10 +28,6 @@ from helpers.zoo import (
     trained,
     verbs_of,
 )
-from torch import nn
-from torch.testing import assert_close
-
-import psiphi as pp
 from psiphi.basis.errors import ArgumentError, DataError, FileError, MissingVerb, PsiphiError, ShapeError
 from psiphi.basis.registry import models
 from psiphi.models import LatentModel, _base, _latent
@@ -180,19 +180,32 @@ def test_a_number_of_samples_that_is_none_gets_a_sentence(name, n):
 def test_numpy_integers_count_as_well(name, tmp_path):
     plain = {"seed": 2, "hidden": (9,), "latent_dim": 3, "classes": 10}
     plain = {key: value for key, value in plain.items() if key in models[CASES[name].model].parameters}
-    model = CASES[name].build(**{k: tuple(map(np.int64, v)) if k == "hidden" else np.int64(v) for k, v in plain.items()})
+    model = CASES[name].build(
+        **{k: tuple(map(np.int64, v)) if k == "hidden" else np.int64(v) for k, v in plain.items()}
+    )
     same_state(state(CASES[name].build(**plain)), state(model))
-    pp.fit(model, CASES[name].x, digits()[1], steps=np.int64(1), batch_size=np.int64(32), seed=np.int64(0), quiet=True)
+    pp.fit(
+        model,
+        CASES[name].x,
+        digits()[1],
+        steps=np.int64(1),
+        batch_size=np.int64(32),
+        seed=np.int64(0),
+        quiet=True,
+    )
     json.dumps(model.provenance)
     model.save(tmp_path)
-    assert pp.load(tmp_path).recipe["arguments"].items() >= {k: v for k, v in plain.items() if k != "hidden"}.items()
+    assert (
+        pp.load(tmp_path).recipe["arguments"].items()
+        >= {k: v for k, v in plain.items() if k != "hidden"}.items()
+    )
     if "sample" in model.can:
         assert_close(model.sample(np.int64(3), seed=np.int64(2)), model.sample(3, seed=2), **exactly)
 
 
 @every_sampler
 def test_a_seed_that_is_none_gets_a_sentence(name):
-    with pytest.raises(ArgumentError, match="a seed is a whole number; got 1.5"):
+    with pytest.raises(ArgumentError, match=r"a seed is a whole number; got 1\.5"):
         trained(name).sample(3, seed=1.5)
 
 
@@ -223,7 +236,9 @@ def test_arrays_flat_rows_and_other_precisions_are_taken(name):
         for form, given in forms.items():
             answer = ASK[verb](model, given)
             assert answer.device == wanted.device
-            assert_close(answer, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, v=verb, f=form: f"{v} of {f}: {m}")
+            assert_close(
+                answer, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, v=verb, f=form: f"{v} of {f}: {m}"
+            )
 
 
 @every_case
@@ -255,15 +270,10 @@ def test_other_shapes_get_a_sentence(name):
 
 
 @every_case
-def test_an_empty_batch_gets_an_empty_answer_or_a_sentence(name):
+def test_an_empty_batch_gets_an_empty_answer(name):
     model = trained(name)
     for verb in verbs_of(model, OF_DATA):
-        try:
-            answer = ASK[verb](model, torch.zeros(0, *SHAPE))
-        except PsiphiError as error:
-            assert "empty" in str(error) or "no rows" in str(error)
-        else:
-            assert answer.shape == (0, *WIDTHS[verb]), verb
+        assert ASK[verb](model, torch.zeros(0, *SHAPE)).shape == (0, *WIDTHS[verb]), verb
 
 
 # --------------------------------------------------------------------------------- rows are independent
@@ -277,7 +287,9 @@ def test_rows_do_not_depend_on_the_batch(name):
             assert_close(ASK[verb](model, x[:n]), whole[:n], rtol=1e-12, atol=1e-12, msg=f"{verb} of {n}")
         if verb != "log_prob":
             order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
-            assert_close(ASK[verb](model, x[order]), whole[order], rtol=1e-12, atol=1e-12, msg=f"{verb} shuffled")
+            assert_close(
+                ASK[verb](model, x[order]), whole[order], rtol=1e-12, atol=1e-12, msg=f"{verb} shuffled"
+            )
 
 
 @every_case
@@ -321,7 +333,9 @@ def test_verbs_are_differentiable(name):
         (gradient,) = torch.autograd.grad((answer * weights).sum(), leaf)
         step = 1e-6
         with torch.no_grad():
-            measured = ((call(at + step * direction) - call(at - step * direction)) * weights).sum() / (2 * step)
+            measured = ((call(at + step * direction) - call(at - step * direction)) * weights).sum() / (
+                2 * step
+            )
         assert gradient.abs().max() > 0, verb
         assert_close((gradient * direction).sum(), measured, rtol=1e-5, atol=1e-6, msg=verb)
 
@@ -393,7 +407,10 @@ def test_training_goes_on_from_a_loaded_model(name, tmp_path):
     pp.fit(model, CASES[name].x, digits()[1], steps=2, quiet=True)
     for key, value in model.named_parameters():
         assert not torch.equal(value, before[key]), key
-    same_state({k: v for k, v in before.items() if "statistics" in k}, {k: v for k, v in state(model).items() if "statistics" in k})
+    same_state(
+        {k: v for k, v in before.items() if "statistics" in k},
+        {k: v for k, v in state(model).items() if "statistics" in k},
+    )
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -453,7 +470,7 @@ def test_loading_into_the_wrong_model_gets_a_sentence(name, tmp_path):
     with pytest.raises(FileError, match="the weights belong to another model"):
         pp.load(tmp_path, into=CASES[other].build())
     changed = "classes" if CASES[name].model == "classifier" else "latent_dim"
-    with pytest.raises(FileError, match="has shape .* the model needs"):
+    with pytest.raises(FileError, match=r"has shape .* the model needs"):
         pp.load(tmp_path, into=CASES[name].build(**{changed: 3}))
 
 
@@ -515,7 +532,9 @@ def test_your_own_network_takes_the_slot(name, slot, tmp_path):
     json.dumps(model.provenance)
 
     model.save(tmp_path)
-    with pytest.raises(FileError, match=rf"built with {slot}=Own of your own; .*pp\.load\(path, into=model\)"):
+    with pytest.raises(
+        FileError, match=rf"built with {slot}=Own of your own; .*pp\.load\(path, into=model\)"
+    ):
         pp.load(tmp_path)
     loaded = pp.load(tmp_path, into=CASES[name].build(seed=8, **{slot: own(name, slot)}))
     assert loaded.provenance == model.provenance
@@ -526,7 +545,9 @@ def test_your_own_network_takes_the_slot(name, slot, tmp_path):
 @every_slot
 def test_a_network_of_another_shape_gets_a_sentence(name, slot):
     what = "decoder" if slot == "decoder" else "encoder|network|classifier"
-    with pytest.raises(ShapeError, match=rf"your ({what}) gives \(2, 3, 5\) for a batch of 2; \(2, .*\) is needed"):
+    with pytest.raises(
+        ShapeError, match=rf"your ({what}) gives \(2, 3, 5\) for a batch of 2; \(2, .*\) is needed"
+    ):
         CASES[name].build(**{slot: Fixed(3, 5)})
     with pytest.raises(ShapeError, match=rf"your ({what}) cannot take \(2, "):
         CASES[name].build(**{slot: nn.Linear(999, 3)})
@@ -570,8 +591,8 @@ def test_a_builder_of_your_own_is_known_to_files(tmp_path):
 def test_a_code_that_is_too_large_or_none_gets_a_sentence(name):
     with pytest.raises(ArgumentError, match="a latent of 65 is larger than the data"):
         CASES[name].build(latent_dim=65)
-    with pytest.raises(ArgumentError, match="latent_dim must be at least 1; got 0"):
-        CASES[name].build(latent_dim=0)
+    with pytest.raises(ArgumentError, match=r"latent_dim must be at least [01]; got -1"):
+        CASES[name].build(latent_dim=-1)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in models if "net" in entry.parameters])

@@ -13,7 +13,11 @@ class Dropped(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Flatten(), torch.nn.Linear(12, 16), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(16, 6)
+            torch.nn.Flatten(),
+            torch.nn.Linear(12, 16),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.2),
+            torch.nn.Linear(16, 6),
         )
 
     def forward(self, x):
@@ -22,7 +26,9 @@ class Dropped(torch.nn.Module):
 
 def build():
     torch.manual_seed(0)
-    return pp.zoo.vae(12, latent_dim=3, likelihood="gaussian:optimal", hidden=(16,), encoder=Dropped(), warmup=2.0)
+    return pp.zoo.vae(
+        12, latent_dim=3, likelihood="gaussian:optimal", hidden=(16,), encoder=Dropped(), warmup=2.0
+    )
 
 
 def data() -> torch.Tensor:
@@ -31,7 +37,9 @@ def data() -> torch.Tensor:
 
 def train(model, out=None, epochs: int = 4, **options):
     x = data()
-    options = dict(batch_size=16, seed=5, quiet=True, ema=0.9, validation=x[:20], checkpoint_every=0.0) | options
+    options = (
+        dict(batch_size=16, seed=5, quiet=True, ema=0.9, validation=x[:20], checkpoint_every=0.0) | options
+    )
     return pp.fit(model, x, epochs=epochs, out=out, resume=out is not None, **options)
 
 

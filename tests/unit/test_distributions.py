@@ -19,6 +19,7 @@ from psiphi.formulas.distributions import (
     DiagonalNormal,
     Distorted,
     FullNormal,
+    StandardNormal,
     kl,
     normal_kl,
     sum_event,
@@ -115,8 +116,24 @@ def test_sum_event():
 
 def test_measures():
     kinds = {Delta: "loss-only", DiagonalNormal: "continuous", FullNormal: "continuous"}
+    kinds |= {StandardNormal: "continuous"}
     kinds |= {Bernoulli: "discrete", Distorted: "loss-only"}
     assert {kind: kind.measure for kind in kinds} == kinds
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_the_standard_normal(event):
+    """A diagonal one of mean 0 and scale 1, for any batch."""
+    prior, x = StandardNormal(torch.zeros(1, *event).double(), len(event)), randn(3, B, *event, seed=9)
+    assert_close(prior.log_prob(x), td.Independent(td.Normal(0 * x, 1.0), len(event)).log_prob(x), **closely)
+    assert (prior.mean.abs().max(), prior.log_scale.abs().max()) == (0, 0)
+    q = diagonal(event)
+    standard = DiagonalNormal(torch.zeros(B, *event).double(), torch.zeros(B, *event).double(), len(event))
+    assert_close(kl(q, prior), td.kl_divergence(oracle(q), oracle(standard)), **closely)
+    rows = prior.expand(B)
+    noise = Noise.of(3, B, dtype=torch.float64)
+    assert_close(rows.rsample(noise, 2), standard.rsample(noise, 2), **closely)
+    assert rows.mean.shape == (B, *event)
 
 
 # ------------------------------------------------------------------------------------ missing values
@@ -125,6 +142,7 @@ MASKED: dict[str, Callable[[], DiagonalNormal | Bernoulli | Distorted]] = {
     "normal, shared σ": lambda: diagonal((2, 3), scale="shared"),
     "normal, scalar σ": lambda: diagonal((2, 3), scale="scalar"),
     "bernoulli": lambda: bernoulli((2, 3)),
+    "standard normal": lambda: StandardNormal(torch.zeros(B, 2, 3).double(), 2),
     "distorted": lambda: Distorted(randn(B, 2, 3), distortions.absolute, 2),
 }
 
@@ -152,6 +170,9 @@ def test_where_sums_over_the_observed_coordinates(name):
 def test_missing_values_may_be_nan(name):
     """Neither the value nor the gradient sees them."""
     p = MASKED[name]()
+    assert p.log_prob(torch.full_like(p.mean, torch.nan), torch.zeros_like(p.mean).bool()).abs().max() == 0
+    if isinstance(p, StandardNormal):
+        return  # nothing to learn
     field = "logits" if name == "bernoulli" else "mean"
     leaf = getattr(p, field).clone().requires_grad_()
     p = type(p)(**{**p.__dict__, field: leaf})
@@ -199,9 +220,14 @@ def test_kl_of_normals_of_any_kind(of, to):
     assert_close(kl(q, p), wanted, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["diagonal", "full"])
-def test_kl_to_one_prior_for_all_rows(kind):
-    prior = DiagonalNormal(torch.zeros(1, 4).double(), torch.zeros(1, 4).double())
+ZEROS = torch.zeros(1, 4).double()
+
+
+@pytest.mark.parametrize(
+    "prior", [DiagonalNormal(ZEROS, ZEROS), StandardNormal(ZEROS)], ids=lambda p: type(p).__name__
+)
+@pytest.mark.parametrize("kind", MIXES)
+def test_kl_to_one_prior_for_all_rows(kind, prior):
     q = MIXES[kind](0)
     standard = td.MultivariateNormal(torch.zeros(4).double(), torch.eye(4).double())
     assert_close(kl(q, prior), td.kl_divergence(as_multivariate(q), standard), **closely)
@@ -255,14 +281,19 @@ def test_a_row_of_draws_depends_on_neither_the_batch_nor_other_rows(name, sample
         return p.rsample(Noise.of(1, 150, dtype=torch.float64).take(rows), samples)
 
     def part(p, rows):
-        kept = {key: value[rows] if isinstance(value, Tensor) and value.ndim else value for key, value in fields(p)}
+        kept = {
+            key: value[rows] if isinstance(value, Tensor) and value.ndim else value
+            for key, value in fields(p)
+        }
         return type(p)(**kept)
 
     def fields(p):
         return p.__dict__.items()
 
     p = DRAWN[name](150)
-    p = type(p)(**{k: v.expand(150, *v.shape[1:]) if isinstance(v, Tensor) and v.ndim else v for k, v in fields(p)})
+    p = type(p)(
+        **{k: v.expand(150, *v.shape[1:]) if isinstance(v, Tensor) and v.ndim else v for k, v in fields(p)}
+    )
     whole = draw(p, slice(0, 150))
     for rows in (slice(0, 1), slice(0, 7), slice(60, 70), torch.tensor([149, 3, 64, 3])):
         assert_close(draw(part(p, rows), rows), whole[:, rows], **closely)

@@ -7,11 +7,11 @@ from math import inf, log
 
 import pytest
 import torch
-from helpers.zoo import digits
 from torch import nn
 from torch.testing import assert_close
 
 import psiphi as pp
+from helpers.zoo import digits
 from psiphi.basis.errors import DataError, MeasureError, MissingVerb, ShapeError
 from psiphi.evaluation import Likelihood, likelihood, reconstruction, samples
 from psiphi.evaluation._likelihood import standard_error

@@ -7,13 +7,14 @@ from math import log, pi
 import pytest
 import torch
 import torch.distributions as td
-from helpers.zoo import digits
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import psiphi as pp
+from helpers.zoo import digits
 from psiphi.basis.errors import ArgumentError, DataError, MeasureError, MissingVerb
 from psiphi.basis.noise import Noise
+from psiphi.models import _latent
 from psiphi.parts import Statistics
 from psiphi.parts.conditional import FixedScale, LearnedScale, OptimalScale
 
@@ -59,11 +60,16 @@ def test_every_likelihood_trains_and_answers(likelihood, measure, has_density):
     model = vae(likelihood, grey())
     assert model.measure == measure
     assert model.reconstruct(grey()).shape == (64, 1, 8, 8)
-    fitted, still = model.anomaly_score(grey()).mean(), vae(likelihood, grey(), 1).anomaly_score(grey()).mean()
+    fitted, still = (
+        model.anomaly_score(grey()).mean(),
+        vae(likelihood, grey(), 1).anomaly_score(grey()).mean(),
+    )
     assert fitted < still
     assert ("log_prob" in model.can) is has_density
     if not has_density:
-        with pytest.raises(MissingVerb, match="vae cannot log_prob: its reconstruction loss is no likelihood"):
+        with pytest.raises(
+            MissingVerb, match="vae cannot log_prob: its reconstruction loss is no likelihood"
+        ):
             model.log_prob(grey())
 
 
@@ -79,7 +85,9 @@ def test_measures_follow_the_data():
 def test_grey_values_have_no_bernoulli_probability():
     model = vae("bernoulli", grey())
     share = f"{float(((grey() > 0) & (grey() < 1)).float().mean()):.0%}"
-    with pytest.raises(MeasureError, match=rf"no density on grey values \({share} of yours lie between 0 and 1\)"):
+    with pytest.raises(
+        MeasureError, match=rf"no density on grey values \({share} of yours lie between 0 and 1\)"
+    ):
         model.log_prob(grey())
     assert (model.log_prob(binary()) < 0).all()
     with pytest.raises(DataError, match=r"needs values in \[0, 1\]; yours span 0 to 255: scale them"):
@@ -100,7 +108,7 @@ def test_an_unknown_likelihood_gets_a_sentence(name):
     if name == "gaussian:":
         assert isinstance(vae(name).decoder.scale, LearnedScale)
         return
-    with pytest.raises(ArgumentError, match="no likelihood is called|a Gaussian likelihood's σ is a number"):
+    with pytest.raises(ArgumentError, match=r"no likelihood is called|a Gaussian likelihood's σ is a number"):
         vae(name)
 
 
@@ -173,7 +181,9 @@ def test_the_optimal_scale_remembers_a_running_mean():
         scale.fitted(mean, gap, statistics())
         expected = expected + (square - expected) / min(i, 3)
         assert_close(scale(statistics()).exp(), expected.sqrt(), **closely)
-    assert_close(expected, ((squares[0] + squares[1] + squares[2]) / 3 * 4 / 9 + squares[3] * 2 / 9 + squares[4] / 3))
+    assert_close(
+        expected, ((squares[0] + squares[1] + squares[2]) / 3 * 4 / 9 + squares[3] * 2 / 9 + squares[4] / 3)
+    )
     scale.eval()
     assert_close(scale.fitted(mean, 9 + gaps[0], statistics()).exp(), expected.sqrt(), **closely)
     assert scale.batches == 5
@@ -239,7 +249,11 @@ def test_the_anomaly_score_by_hand(small):
 
 
 def test_an_autoencoder_scores_by_its_loss_alone():
-    for loss, by_hand in (("squared", torch.square), ("absolute", torch.abs), (cubic, lambda gap: gap.abs() ** 3)):
+    for loss, by_hand in (
+        ("squared", torch.square),
+        ("absolute", torch.abs),
+        (cubic, lambda gap: gap.abs() ** 3),
+    ):
         model = pp.zoo.ae((1, 8, 8), 4, loss=loss, hidden=(16,))
         pp.fit(model, grey(), steps=5, quiet=True)
         wanted = by_hand(grey() - model.reconstruct(grey())).flatten(1).sum(1)
@@ -272,6 +286,17 @@ def test_samples_decode_the_prior_and_exact_ones_add_the_noise():
     assert abs(noise.var() - 0.04) < 4 * 0.04 * (2 / noise.numel()) ** 0.5
     together = z.T @ noise / n
     assert together.abs().max() < 5 * 0.2 / n**0.5  # 256 correlations: at most 5 standard errors
+    # Nor are they the numbers of one stream, dealt out to rows of another width.
+    assert abs((z[:64].flatten() * noise[:4].flatten()).mean()) < 4 * 0.2 / 256**0.5
+
+
+@torch.no_grad()
+def test_many_samples_are_drawn_in_slices_that_go_on_where_the_last_ended(monkeypatch):
+    model, n = vae("gaussian:0.2"), 40_000
+    found = model.sample(n, seed=1)
+    assert len(_latent._slices(n, 64)) > 1
+    monkeypatch.setattr(_latent, "_slices", lambda n, size: [slice(0, n)])
+    assert_close(found, model.sample(n, seed=1), rtol=1e-4, atol=1e-4)
 
 
 def test_bernoulli_draws_are_binary_with_the_mean_as_rate():
@@ -291,7 +316,9 @@ def test_standardised_data_are_what_the_network_sees():
         models.append(model)
     first, other = models
     assert_close(other.encode(256 * grey() + 64), first.encode(grey()), rtol=1e-6, atol=1e-6)
-    assert_close(other.reconstruct(256 * grey() + 64), 256 * first.reconstruct(grey()) + 64, rtol=1e-6, atol=1e-4)
+    assert_close(
+        other.reconstruct(256 * grey() + 64), 256 * first.reconstruct(grey()) + 64, rtol=1e-6, atol=1e-4
+    )
 
 
 # -------------------------------------------------------------------------------------------- objectives

@@ -79,7 +79,7 @@ def test_codes_may_have_any_shape():
 @pytest.mark.parametrize("shape", [(8,), (8, 8), (1, 2, 8, 8)], ids=str)
 def test_convolutions_of_no_image_get_a_sentence(net, shape):
     ends = (shape, (5,)) if net is ConvEncoder else ((5,), shape)
-    with pytest.raises(ShapeError, match="needs images .* use net='mlp' or reshape"):
+    with pytest.raises(ShapeError, match=r"needs images .* use net='mlp' or reshape"):
         net(*ends)
 
 

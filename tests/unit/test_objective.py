@@ -143,12 +143,12 @@ def test_a_function_of_the_clock_is_no_factor_of_another_weight(first, second):
     if first == second == 3.0:
         assert (second * (first * rate)).parts == ((9.0, rate),)
         return
-    with pytest.raises(ArgumentError, match="rate has the weight .* already; give each term one weight"):
+    with pytest.raises(ArgumentError, match=r"rate has the weight .* already; give each term one weight"):
         second * (first * rate)
 
 
 def test_what_is_no_term_is_refused():
-    with pytest.raises(ArgumentError, match="3.0 is no term"):
+    with pytest.raises(ArgumentError, match=r"3\.0 is no term"):
         nll + 3.0
     with pytest.raises(ArgumentError, match="no term"):
         Objective(((1.0, nll),)) + "rate"

@@ -16,7 +16,9 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"
 
 
 def run(command: list[str]) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"OMP_NUM_THREADS": "1"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {
+        "OMP_NUM_THREADS": "1"
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.train import build, data, train
 
 import psiphi as pp
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.parts import adam
+from scripts.train import build, data, train
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 
@@ -162,7 +162,9 @@ def test_a_real_kill(tmp_path, kills):
     train(expected, epochs=epochs)
     delays = random.Random(kills)
     for number in range(kills):
-        process = subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path), str(epochs)], cwd=SCRIPT.parent)
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path), str(epochs)], cwd=SCRIPT.parent
+        )
         deadline = time.monotonic() + 60
         fresh = _stamp(tmp_path)
         while process.poll() is None and _stamp(tmp_path) == fresh and time.monotonic() < deadline:

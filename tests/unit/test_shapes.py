@@ -13,8 +13,14 @@ from psiphi.basis.shapes import as_batch, as_float, as_shape, bad_rows, check_fi
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [(5, (5,)), ((1, 8, 8), (1, 8, 8)), ([3, 4], (3, 4)), (torch.Size([2, 3]), (2, 3)), (np.int64(5), (5,))]
-    + [(np.array([1, 8, 8]), (1, 8, 8))],
+    [
+        (5, (5,)),
+        ((1, 8, 8), (1, 8, 8)),
+        ([3, 4], (3, 4)),
+        (torch.Size([2, 3]), (2, 3)),
+        (np.int64(5), (5,)),
+        (np.array([1, 8, 8]), (1, 8, 8)),
+    ],
 )
 def test_a_shape_is_a_tuple_of_integers(given, wanted):
     found = as_shape(given)
@@ -41,7 +47,9 @@ def test_bytes_are_fractions_of_255_and_floats_stay():
         x = torch.tensor([-3.0, 0.5, 700.0], dtype=dtype)
         assert as_float(x) is x
     for dtype in (torch.bool, torch.int8, torch.int32, torch.int64):
-        assert_close(as_float(torch.tensor([0, 1, 1]).to(dtype)), torch.tensor([0.0, 1.0, 1.0]), rtol=0, atol=0)
+        assert_close(
+            as_float(torch.tensor([0, 1, 1]).to(dtype)), torch.tensor([0.0, 1.0, 1.0]), rtol=0, atol=0
+        )
 
 
 X = torch.arange(2 * 12, dtype=torch.float32).reshape(2, 3, 4)
@@ -49,7 +57,16 @@ X = torch.arange(2 * 12, dtype=torch.float32).reshape(2, 3, 4)
 
 @pytest.mark.parametrize(
     "given",
-    [X, X.flatten(1), X.numpy(), X.flatten(1).numpy(), X.tolist(), X.flatten(1).tolist(), X.long(), X.int().numpy()],
+    [
+        X,
+        X.flatten(1),
+        X.numpy(),
+        X.flatten(1).numpy(),
+        X.tolist(),
+        X.flatten(1).tolist(),
+        X.long(),
+        X.int().numpy(),
+    ],
 )
 def test_a_batch_comes_as_floats_in_shape(given):
     found = as_batch(given, (3, 4))
@@ -67,7 +84,9 @@ def test_a_batch_keeps_its_precision_and_gradient():
 
 
 def test_one_sample_gets_a_sentence_of_its_own():
-    with pytest.raises(ShapeError, match=r"z has shape \(3, 4\), one sample; a batch \(B, 3, 4\) .* z\[None\]"):
+    with pytest.raises(
+        ShapeError, match=r"z has shape \(3, 4\), one sample; a batch \(B, 3, 4\) .* z\[None\]"
+    ):
         as_batch(X[0], (3, 4), "z")
     with pytest.raises(ShapeError, match=r"one sample; a batch \(B, 5\)"):
         as_batch(torch.zeros(5), (5,))
@@ -96,7 +115,9 @@ def test_rows_that_are_not_finite_are_named():
     assert bad_rows(x).tolist() == [1, 4, 8]
     assert bad_rows(torch.zeros(9, 2)).tolist() == []
     assert bad_rows(torch.ones(3, 2, dtype=torch.uint8)).tolist() == []
-    with pytest.raises(DataError, match=r"z has NaN or infinity in 3 of 9 rows \(rows 1, 4, 8\): remove or fill"):
+    with pytest.raises(
+        DataError, match=r"z has NaN or infinity in 3 of 9 rows \(rows 1, 4, 8\): remove or fill"
+    ):
         check_finite(x, "z")
     with pytest.raises(DataError, match=r"rows 101, 104, 108\)"):
         check_finite(x, offset=100)

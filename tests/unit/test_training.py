@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from scripts.train import build, data, train
 from torch.utils.data import DataLoader, TensorDataset
 
 import psiphi as pp
 from psiphi.basis.errors import ArgumentError, DataError, DivergedError, LaunchError, ShapeError
 from psiphi.basis.noise import Noise, generator
 from psiphi.parts import Batch, Clock, Player, adam
+from scripts.train import build, data, train
 
 
 def weights(model) -> torch.Tensor:
@@ -161,7 +161,13 @@ def test_early_stopping_waits_and_says_why():
     model = Bowl(optimizer=sgd(0.02))
     held = torch.full((4, 1), 1.0)
     history = pp.fit(
-        model, torch.full((8, 1), 3.0), epochs=200, batch_size=8, validation=held, callbacks=[stop], quiet=True
+        model,
+        torch.full((8, 1), 3.0),
+        epochs=200,
+        batch_size=8,
+        validation=held,
+        callbacks=[stop],
+        quiet=True,
     )
     best = history["validation_loss"].index(min(history["validation_loss"]))
     assert len(history) == best + 6

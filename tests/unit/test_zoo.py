@@ -13,7 +13,9 @@ from psiphi.networks import MLP, ConvDecoder, ConvEncoder
 
 
 def linears(net: nn.Module) -> list[tuple[int, int]]:
-    return [(layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)]
+    return [
+        (layer.in_features, layer.out_features) for layer in net.modules() if isinstance(layer, nn.Linear)
+    ]
 
 
 def test_hidden_widths_are_mirrored():
@@ -30,7 +32,10 @@ def test_defaults_of_the_networks():
     conv = pp.zoo.ae((2, 9, 7), 3, net="conv")
     assert isinstance(conv.encoder.network, ConvEncoder)
     assert isinstance(conv.decoder.network, ConvDecoder)
-    assert [layer.out_channels for layer in conv.encoder.modules() if isinstance(layer, nn.Conv2d)] == [32, 64]
+    assert [layer.out_channels for layer in conv.encoder.modules() if isinstance(layer, nn.Conv2d)] == [
+        32,
+        64,
+    ]
     ups = [layer.out_channels for layer in conv.decoder.modules() if isinstance(layer, nn.ConvTranspose2d)]
     assert ups == [32, 2]
     assert isinstance(pp.zoo.classifier(5).network, MLP)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from psiphi.app import pictures, plots
 from psiphi.app._story import Story
+from psiphi.basis import files
 from psiphi.training import fit
 from psiphi.zoo import pca
 
@@ -166,7 +169,7 @@ def classes(story: Story) -> plots.Draw:
     wanted = torch.bincount(y, minlength=len(story.data.classes)).double()
     found = torch.tensor(story.samples.counts).double()
     shares = [(each / each.sum()).tolist() for each in (wanted, found)]
-    return plots.paired_bars(story.data.classes, *shares, ("test digits", "samples"))
+    return plots.paired_bars(story.data.classes, shares[0], shares[1], ("test digits", "samples"))
 
 
 NAMES = {
@@ -204,7 +207,36 @@ def sweep(story: Story) -> plots.Draw:
     return plots.radii(a.radii, series, a.eps)
 
 
-def hero(story: Story, example: Any, cells: int = 1) -> np.ndarray:
-    """Clean, adversarial and purified side by side, on white, for a picture that stands alone."""
-    tiles = [pictures.on_paper(cell.tile) for cell in (example.clean, example.adversarial, example.purified)]
-    return pictures.grid(np.stack(tiles), 3 * cells, 2)
+def hero(path: Path, story: Story, example: Any) -> None:
+    """Digits, samples, and one digit clean, attacked and purified, side by side: the picture of the README."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    def sheet(x: Tensor, columns: int) -> np.ndarray:
+        tiles = pictures.cells(x, *span(story))
+        tiles = pictures.as_ink(tiles) if tiles.shape[-1] == 1 else tiles
+        return pictures.on_paper(pictures.grid(tiles, columns))
+
+    drawn = story.models["vae"].sample(25, seed=story.seed)
+    panels = [
+        (sheet(story.x[:25], 5), "digits that people wrote", ""),
+        (sheet(drawn, 5), "digits that the model drew", ""),
+    ]
+    for cell, what in (
+        (example.clean, "as written"),
+        (example.adversarial, "attacked"),
+        (example.purified, "purified"),
+    ):
+        panels.append((pictures.on_paper(cell.tile), what, f"read as {cell.label}"))
+    figure = Figure(figsize=(12, 2.7), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.1))
+    axes = figure.subplots(1, len(panels))
+    for ax, (page, what, said) in zip(axes, panels):
+        ax.imshow(page, interpolation="nearest")
+        ax.set_title(what, fontsize=11)
+        ax.set_xlabel(said, fontsize=11, color=plots.PLAIN["bare" if what == "attacked" else "ink"])
+        ax.set(xticks=[], yticks=[])
+        for side in ax.spines.values():
+            side.set_visible(False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    files.write(path, out.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,8 @@ class Sentences(TyperGroup):
             if not _is_usage(error):
                 raise
             where = getattr(getattr(error, "ctx", None), "command_path", "psiphi")
-            _say(f"{error.format_message().rstrip('.')}. Type: {where} --help")
+            said: str = getattr(error, "format_message")()  # noqa: B009  as above
+            _say(f"{said.rstrip('.')}. Type: {where} --help")
         raise typer.Exit(BAD_INPUT)
 
 
@@ -106,7 +108,7 @@ for verb in (tour, train, sample, evaluate, attack, verify, models, data):
 def main() -> None:
     """The entry point."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Greek shows "?", not a traceback
     _launch.argv = sys.argv[1:]
     app()

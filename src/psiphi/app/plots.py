@@ -58,7 +58,7 @@ Palette = Mapping[str, str]
 Draw = Callable[[Any, Palette], None]
 Size = tuple[float, float]
 
-RC = {
+RC: dict[Any, Any] = {
     "svg.hashsalt": "psiphi",
     "svg.fonttype": "none",
     "font.size": 10.5,
@@ -83,7 +83,9 @@ def _render(draw: Draw, size: Size, palette: Palette, paper: str, **how: Any) ->
     import matplotlib
     from matplotlib.figure import Figure
 
-    ink = dict.fromkeys(("xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor"), palette["soft"])
+    ink: dict[Any, Any] = dict.fromkeys(
+        ("xtick.color", "ytick.color", "axes.edgecolor", "axes.labelcolor"), palette["soft"]
+    )
     out = io.BytesIO()
     with matplotlib.rc_context({**RC, **ink, "text.color": palette["ink"], "axes.facecolor": "none"}):
         figure = Figure(figsize=size, layout="constrained", facecolor=paper)

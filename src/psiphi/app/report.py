@@ -230,3 +230,5 @@ def save_pictures(folder: Path, story: Story, examples: list[gallery.Example]) -
     )
     if examples:
         gallery.save(folder / "attack.png", examples)
+        if examples[0].purified is not None:
+            figures.hero(folder / "hero.png", story, examples[0])

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from psiphi import attacks, evaluation, zoo
 from psiphi.access import white_box
 from psiphi.app import report
@@ -16,6 +18,7 @@ from psiphi.app._judge import Share, accuracy, defend, judge, neighbours, robust
 from psiphi.app._open import SPEC, held_out
 from psiphi.app._story import Assault, Story
 from psiphi.app.commands._verify import run_law
+from psiphi.basis.threads import one_thread
 from psiphi.data import load
 from psiphi.models import save
 from psiphi.training import fit
@@ -62,6 +65,11 @@ class _Watch:
 
 def run(folder: Path, settings: Settings = FULL, *, seed: int = 0, say: Say = print) -> dict[str, Any]:
     """Take the tour; write report, runs and pictures under `folder`, and return the numbers."""
+    with one_thread():
+        return _run(folder, settings, seed, say)
+
+
+def _run(folder: Path, settings: Settings, seed: int, say: Say) -> dict[str, Any]:
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)  # a full or forbidden place is found out before the work
     watch = _Watch(say)

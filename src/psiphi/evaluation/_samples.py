@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from psiphi.basis.errors import DataError
+from psiphi.models._base import evaluating
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def samples(
     if len(known) == 0 or len(known.unique()) < 2:
         raise DataError("diversity needs labels of at least two classes to compare with.")
     drawn = model.sample(n, seed=seed, exact=exact)
-    probability = torch.cat([classifier(part).softmax(1) for part in drawn.split(1024)])
+    with evaluating(classifier):
+        probability = torch.cat([classifier(part).softmax(1) for part in drawn.split(1024)])
     classes = probability.shape[1]
     counts = torch.bincount(probability.argmax(1), minlength=classes)
     found, wanted = entropy(counts), entropy(torch.bincount(known, minlength=classes))

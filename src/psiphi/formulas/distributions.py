@@ -127,6 +127,8 @@ class StandardNormal:
         return _draws(noise, Noise.normal, self.mean, samples)
 
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        if where is not None:
+            x = torch.where(where, x, 0)
         each = x.square() + LOG_2PI
         return -0.5 * sum_event(each if where is None else each * where, self.event)
 

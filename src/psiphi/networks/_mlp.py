@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -25,8 +27,10 @@ class MLP(nn.Module):
         self.shape_out = shape_out
         widths = [prod(shape_in), *hidden, prod(shape_out)]
         layers: list[nn.Module] = []
-        for i in range(len(widths) - 1):
-            layers += [nn.Linear(widths[i], widths[i + 1]), activation()]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # codes of dimension 0
+            for before, after in pairwise(widths):
+                layers += [nn.Linear(before, after), activation()]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Statistics(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """To the network's units: (x − mean)/σ."""
-        return (x - self.mean) / self.sigma
+        return (x - self.mean).div_(self.sigma)
 
     def inverse(self, u: Tensor) -> Tensor:
         """To the data's units: mean + σ u."""

@@ -173,7 +173,15 @@ def _check_shapes(model: Any, *sources: Source | None) -> None:
 
 def _device(device: str | torch.device | None, home: torch.device) -> torch.device:
     if device is not None:
-        return torch.device(device)
+        try:
+            found = torch.device(device)
+            torch.empty(0, device=found)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split("\n")[0].rstrip(".")
+            raise ArgumentError(
+                f"device {str(device)!r} cannot be used here ({reason}): try device='cpu'."
+            ) from None
+        return found
     return torch.device("cuda") if torch.cuda.is_available() else home
 
 

@@ -150,7 +150,7 @@ class Loop:
         last = f"step {int(self.history.last['step'])}" if self.history.rows else "the start"
         raise DivergedError(
             f"the loss diverged by step {self.done} in {where}; the model holds the weights of {last}: "
-            f"try a lower learning rate, or a bound on the gradient: optimizer=adam(lr, clip=1.0)."
+            f"try a lower learning rate, or a bound on the gradient (clip=1.0 in adam, --clip 1)."
         )
 
     @contextmanager
@@ -279,5 +279,4 @@ def _on_device(source: Source, device: torch.device) -> Source:
 
 
 def _postfix(row: Row) -> str:
-    shown = [f"{name} {value:.4g}" for name, value in row.items() if name not in ("step", "epoch")]
-    return ", ".join(shown) + " nats"
+    return ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in ("step", "epoch"))

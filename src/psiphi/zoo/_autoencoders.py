@@ -10,8 +10,9 @@ from psiphi import parts
 from psiphi.basis.registry import models
 from psiphi.basis.shapes import as_shape
 from psiphi.models import LatentModel
+from psiphi.models._base import check_count
 from psiphi.parts import Dirac, NormalEncoder, StandardPrior, Statistics, nll, rate
-from psiphi.zoo._build import Distortion, check_latent, decoder_network, encoder_network
+from psiphi.zoo._build import Distortion, check_latent, check_weights, decoder_network, encoder_network
 
 
 @models.register
@@ -68,6 +69,8 @@ def vae(
     """
     shape, statistics = as_shape(shape), Statistics(as_shape(shape))
     check_latent(latent_dim, shape)
+    check_count(samples)
+    check_weights(beta=beta, warmup=warmup, free_bits=free_bits)
     phi = encoder_network(net, encoder, shape, 2 * latent_dim, hidden, seed)
     psi = decoder_network(net, decoder, latent_dim, shape, hidden, seed)
     return LatentModel(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from operator import index
 from typing import Any
 
@@ -30,6 +30,12 @@ def check_latent(latent_dim: int, shape: Shape, least: int = 1) -> None:
             f"a latent of {latent_dim} is larger than the data ({prod(shape)} numbers, shape {show(shape)}): "
             f"nothing would be compressed; choose at most {prod(shape)}."
         )
+
+
+def check_weights(**weights: Any) -> None:
+    for name, value in weights.items():
+        if not isinstance(value, int | float) or not 0 <= float(value) < inf:
+            raise ArgumentError(f"{name} must be a number of at least 0; got {value!r}.")
 
 
 def encoder_network(

@@ -26,7 +26,9 @@ def train(
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run. [dim]default: runs/MODEL[/dim]")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out, bit for bit.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, bit for bit.")
+    ] = False,
     seed: Seed = 0,
     latent_dim: Annotated[int | None, typer.Option(help="Numbers in a code.", rich_help_panel=MODEL)] = None,
     hidden: Annotated[

@@ -114,7 +114,7 @@ def _print(outcomes: list[Outcome], skipped: list[Law], failed: list[Outcome]) -
                 [
                     each.number if i == 0 else "",
                     one.what,
-                    out.number(one.theory, 5),
+                    f"{one.relation} {out.number(one.theory, 5)}",
                     out.number(one.measured, 5),
                     out.number(one.tolerance, 2),
                     "holds" if one.holds else "FAILS",
