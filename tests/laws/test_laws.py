@@ -8,7 +8,6 @@ import pytest
 
 from psiphi.laws import LAWS, Law, Measured, at_most
 
-
 PARAMETERS = [
     pytest.param(law, id=f"{law.number}-{law.name}", marks=[pytest.mark.slow] if law.slow else [])
     for law in LAWS

@@ -37,16 +37,6 @@ def test_the_sums_of_hand_computed_weights():
     assert sums.samples == 3
 
 
-@pytest.mark.parametrize("size", [1, 5, 7, 12])
-def test_chunks_add_up(size):
-    log_w = log_weights() - 1000
-    first, *rest = (ImportanceSums.of(part) for part in log_w.split(size))
-    added, whole = sum(rest, first), ImportanceSums.of(log_w)
-    assert added.samples == whole.samples == 12
-    for name in ("estimate", "effective", "standard_error"):
-        assert_close(getattr(added, name), getattr(whole, name), rtol=1e-10, atol=1e-10)
-
-
 @pytest.mark.parametrize("level", [-3000.0, 0.0, 3000.0])
 def test_constant_weights_have_no_error_and_count_in_full(level):
     sums = ImportanceSums.of(torch.full((50, 3), level, dtype=torch.float64))

@@ -52,7 +52,7 @@ def vae(likelihood="gaussian", x: Tensor | None = None, steps: int = 30, **optio
         ("squared", "loss-only", False),
         ("absolute", "loss-only", False),
         ("huber", "loss-only", False),
-        (cubic, "loss-only", False),
+        pytest.param(cubic, "loss-only", False, id="cubic"),
     ],
     ids=str,
 )

@@ -20,7 +20,7 @@ def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, " *b"]:
 
 @dataclass(frozen=True)
 class ImportanceSums:
-    """Running sums of K weights of each point, kept as ln Σw and ln Σw²; chunks of draws add up."""
+    """Sums of K weights of each point, kept as ln Σw and ln Σw²."""
 
     log_sum: Tensor
     log_sum_squares: Tensor
@@ -29,13 +29,6 @@ class ImportanceSums:
     @staticmethod
     def of(log_w: Float[Tensor, "k b"]) -> ImportanceSums:
         return ImportanceSums(log_w.logsumexp(0), (2 * log_w).logsumexp(0), len(log_w))
-
-    def __add__(self, other: ImportanceSums) -> ImportanceSums:
-        return ImportanceSums(
-            torch.logaddexp(self.log_sum, other.log_sum),
-            torch.logaddexp(self.log_sum_squares, other.log_sum_squares),
-            self.samples + other.samples,
-        )
 
     @property
     def estimate(self) -> Tensor:

@@ -25,9 +25,14 @@ LOG_2PI = log(2 * pi)
 Measure = Literal["discrete", "continuous", "loss-only"]
 
 
+def flat_event(x: Tensor, event: int) -> Tensor:
+    """The last `event` axes as one: (*batch, *event) -> (*batch, n)."""
+    return x.flatten(x.ndim - event) if event else x.unsqueeze(-1)
+
+
 def sum_event(x: Tensor, event: int) -> Tensor:
     """Sum over the last `event` axes: (*batch, *event) -> (*batch)."""
-    return x.flatten(x.ndim - event).sum(-1) if event else x
+    return flat_event(x, event).sum(-1)
 
 
 def _draws(
@@ -196,10 +201,11 @@ class Bernoulli:
         return (u < self.mean).to(self.logits.dtype)
 
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
+        norm = F.softplus(self.logits)
         if where is not None:
-            x = torch.where(where, x, 0)
-        each = x * self.logits - F.softplus(self.logits)
-        return sum_event(each if where is None else torch.where(where, each, 0), self.event)
+            x, norm = torch.where(where, x, 0), torch.where(where, norm, 0)
+        dot = torch.linalg.vecdot(flat_event(x, self.event), flat_event(self.logits, self.event))
+        return dot - sum_event(norm, self.event)
 
     def unflatten(self, samples: int) -> Bernoulli:
         return Bernoulli(self.logits.unflatten(0, (samples, -1)), self.event)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from psiphi.basis.errors import MeasureError
-from psiphi.basis.noise import Noise
+from psiphi.basis.noise import BLOCK, Noise
 from psiphi.basis.shapes import as_batch, check_finite
 from psiphi.formulas.bounds import ImportanceSums
 from psiphi.formulas.distributions import Delta, Distribution, Measure, kl
@@ -27,7 +27,7 @@ from psiphi.parts import (
     adam,
 )
 
-DRAW_NUMBERS = 1 << 19
+DRAW_NUMBERS = 1 << 18
 
 
 def _no_prior(model: LatentModel) -> str | None:
@@ -158,27 +158,27 @@ class LatentModel(Model):
         check_finite(x.detach())
         if len(x):
             self._check_measure(x)
-        home, rows = x.device, max(1, DRAW_NUMBERS // (prod(self.shape) * samples))
         noise = Noise.of(seed, len(x), self.device, self.dtype)
-        found = [
-            self._weigh(x[part].to(self.device, self.dtype), noise.take(part), samples)
-            for part in (slice(i, i + rows) for i in range(0, max(1, len(x)), rows))
-        ]
-        gather = lambda name: torch.cat([getattr(each, name) for each in found]).to(home)  # noqa: E731
-        return ImportanceSums(gather("log_sum"), gather("log_sum_squares"), samples)
+        blocks = (slice(i, i + BLOCK) for i in range(0, max(1, len(x)), BLOCK))  # noise comes in blocks
+        log_w = [self._log_weights(x[rows].to(self.device, self.dtype), noise.take(rows), samples) for rows in blocks]
+        return ImportanceSums.of(torch.cat(log_w, 1).to(x.device))
 
-    def _weigh(self, x: Tensor, noise: Noise, samples: int) -> ImportanceSums:
+    def _log_weights(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """ln p(x|z) + ln p(z) − ln q(z|x) of K draws of z a row, (K, B); decoded in pieces that fit the cache."""
         q: Any = self.encoder(x)
         prior: Any = self._prior()
-        at_once = max(1, DRAW_NUMBERS // (prod(self.shape) * max(1, len(x))))
         z = q.rsample(noise, samples)
-        sums = None
-        for part in z.split(at_once):
-            p = self.decoder(part.flatten(0, 1)).unflatten(len(part))
-            log_w = p.log_prob(x) + prior.log_prob(part) - q.log_prob(part)
-            sums = ImportanceSums.of(log_w) if sums is None else sums + ImportanceSums.of(log_w)
-        assert sums is not None
-        return sums
+        rows = max(1, DRAW_NUMBERS // (prod(self.shape) * samples))
+        draws = max(1, DRAW_NUMBERS // (prod(self.shape) * max(1, min(rows, len(x)))))
+        explained = [
+            torch.cat([self._explain(x[i : i + rows], part) for part in z[:, i : i + rows].split(draws)])
+            for i in range(0, max(1, len(x)), rows)
+        ]
+        return torch.cat(explained, 1) + prior.log_prob(z) - q.log_prob(z)
+
+    def _explain(self, x: Tensor, z: Tensor) -> Tensor:
+        """ln p(x|z), (K, B)."""
+        return self.decoder(z.flatten(0, 1)).unflatten(len(z)).log_prob(x)
 
     def _check_measure(self, x: Tensor) -> None:
         self.decoder.check_support(float(x.detach().min()), float(x.detach().max()))
