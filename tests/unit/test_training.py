@@ -69,7 +69,7 @@ def test_gradient_steps_and_logged_losses_are_the_hand_computed_ones():
             total += 0.5 * float((theta - batch).square().sum())
             theta -= 0.5 * (theta - float(batch.mean()))
         rows.append(total / 6)
-    torch.testing.assert_close(float(model.theta), theta)
+    torch.testing.assert_close(model.theta.item(), theta)
     torch.testing.assert_close(history["loss"], rows)
 
 
@@ -111,6 +111,16 @@ def test_schedule_is_followed():
 def test_schedules(schedule, values):
     for done, factor in values.items():
         assert schedule(done) == pytest.approx(factor)
+
+
+def test_gradients_are_on_whatever_stands_around():
+    models = [build(), build()]
+    train(models[0], epochs=1)
+    with torch.no_grad():
+        train(models[1], epochs=1)
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    with torch.inference_mode(), pytest.raises(ArgumentError, match="inference_mode"):
+        train(build(), epochs=1)
 
 
 def test_two_players_share_a_round_and_opponents_feel_nothing():

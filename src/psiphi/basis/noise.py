@@ -108,19 +108,19 @@ class Noise:
         if prod(shape) == 0 or len(self.rows) == 0:
             return torch.empty(len(self.rows), *shape, device=self.device, dtype=self.dtype)
         gen = torch.Generator(device=self.device)
+        make: Any = dict(device=self.device, dtype=self.dtype)
 
         def block(number: int, out: Tensor) -> Tensor:
             gen.manual_seed(mix(self.key, number))
             return fill(out, generator=gen)
 
-        make: Any = dict(device=self.device, dtype=self.dtype)
         if isinstance(self.rows, range) and self.rows.step == 1:
             first, last = self.rows.start // BLOCK, (self.rows.stop - 1) // BLOCK
             out = torch.empty((last + 1 - first) * BLOCK, *shape, **make)
-            for i, number in enumerate(range(first, last + 1)):
-                block(number, out[i * BLOCK : (i + 1) * BLOCK])
+            for i, part in enumerate(out.split(BLOCK)):
+                block(first + i, part)
             start = self.rows.start - first * BLOCK
-            return out[start : start + len(self.rows)]
+            return out if len(out) == len(self.rows) else out[start : start + len(self.rows)]
         rows = torch.as_tensor(self.rows)
         numbers, place = (rows // BLOCK).unique(return_inverse=True)
         out = torch.empty(len(rows), *shape, **make)

@@ -34,7 +34,8 @@ class Likelihood:
     rows: int
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; the effective sample size of an exact likelihood is None."""
+        return asdict(self) | ({} if self.samples else {"effective": None})
 
     def __str__(self) -> str:
         flag = (

@@ -160,7 +160,10 @@ class LatentModel(Model):
             self._check_measure(x)
         noise = Noise.of(seed, len(x), self.device, self.dtype)
         blocks = (slice(i, i + BLOCK) for i in range(0, max(1, len(x)), BLOCK))  # noise comes in blocks
-        log_w = [self._log_weights(x[rows].to(self.device, self.dtype), noise.take(rows), samples) for rows in blocks]
+        log_w = [
+            self._log_weights(x[rows].to(self.device, self.dtype), noise.take(rows), samples)
+            for rows in blocks
+        ]
         return ImportanceSums.of(torch.cat(log_w, 1).to(x.device))
 
     def _log_weights(self, x: Tensor, noise: Noise, samples: int) -> Tensor:

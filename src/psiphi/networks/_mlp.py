@@ -35,4 +35,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.layers(x.flatten(1))
-        return out if len(self.shape_out) == 1 else out.unflatten(1, self.shape_out)
+        return out if len(self.shape_out) == 1 else out.view(len(out), *self.shape_out)

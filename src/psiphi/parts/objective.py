@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from psiphi.basis.errors import ArgumentError
-from psiphi.formulas.distributions import kl, normal_kl
+from psiphi.formulas.distributions import kl, twice_normal_kl
 from psiphi.parts.clock import Clock, Weight, at
 from psiphi.parts.trace import LatentTrace
 
@@ -112,6 +112,6 @@ def free_bits(nats: float) -> Term:
     """
 
     def free(trace: LatentTrace) -> Tensor:
-        return normal_kl(trace.q, trace.prior).mean(0).clamp(min=nats).sum()  # pyright: ignore[reportArgumentType]
+        return (twice_normal_kl(trace.q, trace.prior) / 2).mean(0).clamp(min=nats).sum()  # pyright: ignore[reportArgumentType]
 
     return Term(f"free_bits({nats})", free, batch=True)

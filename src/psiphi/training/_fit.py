@@ -76,7 +76,9 @@ def fit(
     held = None if validation is None else as_source(validation)
     _check_shapes(model, source, held)
     home = model.device
-    with forked(seed, "fit"):
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError("fit cannot train inside torch.inference_mode(): call it outside.")
+    with forked(seed, "fit"), torch.enable_grad():
         here = world(_device(device, home), devices, precision)
         folder = None if out is None else Path(out)
         facts = dict(

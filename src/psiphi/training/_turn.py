@@ -62,7 +62,8 @@ class Seat:
         if self.player.after_step is not None:
             with torch.no_grad():
                 self.player.after_step(self.player.module)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         if self.average is not None:
             self.average.update()
         return {name: value.detach() for name, value in losses.items()}
