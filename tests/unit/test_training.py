@@ -14,6 +14,7 @@ import psiphi as pp
 from psiphi.basis.errors import ArgumentError, DataError, DivergedError, LaunchError, ShapeError
 from psiphi.basis.noise import Noise, generator
 from psiphi.parts import Batch, Clock, Player, adam
+from psiphi.training._adam import lean_step
 from scripts.train import build, data, train
 
 
@@ -91,6 +92,27 @@ def test_clip_bounds_the_step():
     model.player["after_step"] = lambda module: found.append(float(module.theta.grad))
     pp.fit(model, 100 + torch.rand(8, 1), steps=3, batch_size=8, quiet=True)
     assert max(abs(g) for g in found) <= 0.25 * (1 + 1e-5)
+
+
+def test_the_lean_step_is_adams():
+    """Bit for bit, with a schedule and after a step in which one parameter had no gradient."""
+    paths = []
+    for lean in (False, True):
+        parameters = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2, 2))]
+        optimizer = torch.optim.Adam(parameters, lr=0.1, fused=True)
+        step = optimizer.step
+        for i in range(6):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + i)
+            for number, parameter in enumerate(parameters):
+                parameter.grad = None if (i, number) == (3, 1) else (i + 1) * parameter.detach() ** 2
+            step()
+            if lean and i == 0:
+                step = lean_step(optimizer)
+                assert step != optimizer.step
+        paths.append(torch.cat([p.detach().flatten() for p in parameters]))
+    assert torch.equal(*paths)
+    decayed = torch.optim.Adam(parameters, weight_decay=0.1, fused=True)
+    assert lean_step(decayed) == decayed.step
 
 
 def test_schedule_is_followed():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from psiphi.basis.errors import ArgumentError
 from psiphi.parts import Batch, Clock, Player
+from psiphi.training._adam import lean_step
 
 Losses = dict[str, Tensor]
 
@@ -41,6 +42,7 @@ class Seat:
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base
         self.turn: Any = Turn(player)
+        self.step: Callable[[], Any] | None = None
         self.clip: Callable[[float], Any] = lambda bound: nn.utils.clip_grad_norm_(self.parameters, bound)
         self.decay = player.ema if ema is None else ema
         self.average = None if self.decay is None else Average(player.module, self.decay)
@@ -58,7 +60,11 @@ class Seat:
         clip = getattr(self.rule, "clip", None)
         if clip is not None:
             self.clip(clip)
-        self.optimizer.step()
+        if self.step is None:
+            self.optimizer.step()
+            self.step = lean_step(self.optimizer)
+        else:
+            self.step()
         if self.player.after_step is not None:
             with torch.no_grad():
                 self.player.after_step(self.player.module)
