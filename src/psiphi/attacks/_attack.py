@@ -46,7 +46,7 @@ class Attack:
         reach, instead of any but `y`. Row i depends on (`seed`, i) alone, not on `batch_size`; `rows` gives
         the i of each row where `x` is a part of a larger batch. `stop_early` lets a row leave once its goal
         holds; without it every row, the already misclassified too, takes all its steps (adversarial
-        training). `batch_size` is by default 128 on a CPU, where caches are small, and 512 elsewhere.
+        training). `batch_size` is by default 64 on a CPU, where caches are small, and 512 elsewhere.
         `on_progress(finished, of)` is called as rows leave.
 
         The classifier is left as it was found: parameters, gradients, buffers, modes, random state.

@@ -105,7 +105,7 @@ def run(
     with access.session():
         x = access.points(x)
         n = len(x)
-        batch_size = batch_size or (128 if x.device.type == "cpu" else 512)
+        batch_size = batch_size or (64 if x.device.type == "cpu" else 512)
         noise = Noise.of(seed, n if rows is None else rows, x.device, x.dtype).split("attack")
         if len(noise) != n:
             raise ArgumentError(f"rows has {len(noise)} numbers, but x has {n} rows.")

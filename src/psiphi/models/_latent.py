@@ -74,11 +74,10 @@ class LatentModel(Model):
     ) -> LatentTrace:
         """One pass over x (B, *shape) with `self.samples` draws of z a row; no noise: the posterior mean."""
         x_in = x if x_in is None else x_in
-        q = self.encoder(x_in)
+        q, decoder = self.encoder(x_in), self.decoder
         z = q.mean.unsqueeze(0) if noise is None else q.rsample(noise, self.samples)
-        p = self.decoder.fitted(
-            self.decoder(z.flatten(0, 1)), x if len(z) == 1 else x.repeat(len(z), *[1] * (x.ndim - 1))
-        )
+        many = x if len(z) == 1 else x.repeat(len(z), *[1] * (x.ndim - 1))
+        p = decoder.fitted(decoder(z.flatten(0, 1)), many)
         return LatentTrace(x, x_in, q, z, p.unflatten(len(z)), self._prior(), where)
 
     def _prior(self) -> Distribution | None:

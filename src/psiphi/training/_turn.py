@@ -42,6 +42,9 @@ class Seat:
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base
         self.turn: Any = Turn(player)
+        self.forward: Callable[[Batch, Clock], Losses] = (
+            self.turn.forward
+        )  # no hooks to run; a wrapper sets its own
         self.step: Callable[[], Any] | None = None
         self.clip: Callable[[float], Any] = lambda bound: nn.utils.clip_grad_norm_(self.parameters, bound)
         self.decay = player.ema if ema is None else ema
@@ -54,7 +57,7 @@ class Seat:
             factor = schedule(clock.step / clock.steps)
             for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
                 group["lr"] = base * factor
-        losses = self.turn(batch, clock)
+        losses = self.forward(batch, clock)
         loss = losses["loss"] if weight == 1.0 else losses["loss"] * weight
         backward(loss, inputs=self.parameters)
         clip = getattr(self.rule, "clip", None)

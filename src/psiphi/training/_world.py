@@ -61,6 +61,7 @@ class Many:
 
     def seat(self, seat: Seat) -> None:
         seat.turn, seat.optimizer = self.fabric.setup(seat.turn, seat.optimizer)
+        seat.forward = seat.turn
         seat.clip = lambda bound: self.fabric.clip_gradients(seat.turn, seat.optimizer, max_norm=bound)
 
     def backward(self, loss: Tensor, inputs: Sequence[Tensor]) -> None:
