@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from psiphi import attacks, evaluation, zoo
 from psiphi.access import white_box
 from psiphi.app import report
