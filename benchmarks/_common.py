@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import psiphi as pp
 
@@ -90,7 +90,3 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
     )
-
-
-def flat(x: Tensor) -> Tensor:
-    return x.flatten(1)

@@ -12,14 +12,10 @@ Each side is timed `--repeats` times in turn, and its best time counts.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +49,7 @@ def peer(folder: Path) -> None:
     net.load_state_dict({name: torch.from_numpy(data[f"net.{name}"]) for name in net.state_dict()})
     net.eval()
     for line in sys.stdin:
-        torch.manual_seed(int(line))
+        torch.manual_seed(json.loads(line)["seed"])
         attack = torchattacks.PGD(net, eps=float(data["eps"]), alpha=STEP, steps=STEPS, random_start=True)
         began = time.perf_counter()
         adversarial = attack(x, y)
@@ -67,28 +63,6 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 # -------------------------------------------------------------------------------------------------- our side
-def load(folder: Path) -> tuple[str, Tensor, Tensor, Tensor, Tensor]:
-    if (folder / "mnist").is_dir():
-
-        def read(name: str, header: int) -> np.ndarray:
-            packed = (folder / "mnist" / name).read_bytes()
-            return np.frombuffer(gzip.decompress(packed), np.uint8, offset=header)
-
-        parts = []
-        for part in ("train", "t10k"):
-            x = read(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
-            y = read(f"{part}-labels-idx1-ubyte.gz", 8)
-            parts += [torch.from_numpy(x.copy()).float() / 255, torch.from_numpy(y.copy()).long()]
-        return "MNIST", *parts
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    x = torch.from_numpy(digits.images).float()[:, None] / 16
-    x = nn.functional.interpolate(x, size=(28, 28), mode="bilinear").clamp(0, 1)
-    y = torch.from_numpy(digits.target).long()
-    return "digits, upscaled", x[:1300], y[:1300], x[1300:], y[1300:]
-
-
 def trained(kind: str, name: str, x: Tensor, y: Tensor, eps: float) -> nn.Sequential:
     from safetensors.torch import load_file, save_file
 
@@ -121,24 +95,9 @@ def trained(kind: str, name: str, x: Tensor, y: Tensor, eps: float) -> nn.Sequen
     return net.eval()
 
 
-def interpreter() -> str:
-    if given := os.environ.get("PSIPHI_PEERS"):
-        return given
-    python = HERE / ".env" / "bin" / "python"
-    if not python.exists():
-        print("making benchmarks/.env …", file=sys.stderr)
-        venv.create(HERE / ".env", with_pip=True)
-    if subprocess.run([python, "-c", "import torchattacks"], capture_output=True).returncode:
-        wanted = (HERE / "requirements-peers.txt").read_text().splitlines()
-        wanted = [line for line in wanted if line and not line.startswith("#")]
-        others = [line for line in wanted if not line.startswith("torchattacks")]
-        install = [python, "-m", "pip", "install", "-q"]
-        subprocess.run([*install, *others], check=True)
-        subprocess.run([*install, "--no-deps", *(set(wanted) - set(others))], check=True)
-    return str(python)
-
-
 def measure(kind: str, net: nn.Sequential, x: Tensor, y: Tensor, eps: float, repeats: int) -> dict:
+    from _common import Peer
+
     from psiphi.attacks import Linf, pgd
 
     attack = pgd(Linf(eps), steps=STEPS, step=STEP)
@@ -147,18 +106,16 @@ def measure(kind: str, net: nn.Sequential, x: Tensor, y: Tensor, eps: float, rep
         weights = {f"net.{name}": value.numpy() for name, value in net.state_dict().items()}
         task = {"x": x.numpy(), "y": y.numpy(), "eps": eps, "threads": torch.get_num_threads()}
         np.savez(Path(folder) / "task.npz", **task, **weights)
-        command = [interpreter(), str(Path(__file__).resolve()), "--peer", folder]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-            for seed in range(repeats):
-                print(seed, file=other.stdin, flush=True)
-                theirs.append(json.loads(other.stdout.readline()))
-                began = time.perf_counter()
-                result = attack(net, x, y, seed=seed)
-                seconds = time.perf_counter() - began
-                ours.append({"seconds": seconds, "accuracy": accuracy(net, result.x, y)})
-                if abs(ours[-1]["accuracy"] - result.accuracy) > 1e-9:
-                    print(f"note: {result!r}, but argmax says {ours[-1]['accuracy']:.4f}", file=sys.stderr)
-            other.stdin.close()
+        other = Peer(__file__, Path(folder), "torchattacks")
+        for seed in range(repeats):
+            theirs.append(other.ask(seed=seed))
+            began = time.perf_counter()
+            result = attack(net, x, y, seed=seed)
+            seconds = time.perf_counter() - began
+            ours.append({"seconds": seconds, "accuracy": accuracy(net, result.x, y)})
+            if abs(ours[-1]["accuracy"] - result.accuracy) > 1e-9:
+                print(f"note: {result!r}, but argmax says {ours[-1]['accuracy']:.4f}", file=sys.stderr)
+        other.close()
     row = {"network": kind, "attack": repr(attack), "clean": accuracy(net, x, y)}
     for name, runs in (("psiphi", ours), ("torchattacks", theirs)):
         row[f"{name}_seconds"] = min(run["seconds"] for run in runs)
@@ -176,12 +133,13 @@ def main() -> None:
     if args.peer:
         peer(args.peer)
         return
-    folder = Path(os.environ.get("PSIPHI_DATA", HERE.parents[1] / "shared" / "data"))
-    name, train_x, train_y, test_x, test_y = load(folder)
-    x, y = test_x[:IMAGES].clone(), test_y[:IMAGES]
+    from _common import images
+
+    name, train, test = images()
+    x, y = test.x[:IMAGES].clone(), test.y[:IMAGES]
     rows = []
     for kind, eps in ROWS.items():
-        net = trained(kind, name, train_x, train_y, eps)
+        net = trained(kind, name, train.x, train.y, eps)
         rows.append(measure(kind, net, x, y, eps, args.repeats))
     threads = torch.get_num_threads()
     print(f"PGD-{STEPS}, {len(x)} images of {name}, {threads} threads, best of {args.repeats}")

@@ -7,16 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from psiphi.basis import files
-from psiphi.basis.errors import ArgumentError, DataError, DivergedError
+from psiphi.basis.errors import ArgumentError, DivergedError
 from psiphi.basis.noise import mix
 from psiphi.data.streams import Indexed, Source
 from psiphi.parts import Clock, adam
@@ -25,6 +23,7 @@ from psiphi.training import _checkpoint as checkpoint
 from psiphi.training._callbacks import Callback, Moment
 from psiphi.training._feed import Feed
 from psiphi.training._history import History, Row
+from psiphi.training._meter import Meter
 from psiphi.training._turn import Losses, Seat
 from psiphi.training._world import World
 
@@ -229,40 +228,6 @@ class Loop:
         if self.best is not None:
             self.model.load_state_dict(self.best)
         self.model.eval()
-
-
-class Meter:
-    """Losses kept on the device until a row is due: one synchronisation an interval."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[Tensor]] = {}
-        self.rows: dict[str, list[int]] = {}
-
-    def add(self, losses: Losses, rows: int) -> None:
-        for name, value in losses.items():
-            self.values.setdefault(name, []).append(value)
-            self.rows.setdefault(name, []).append(rows)
-
-    def means(self, world: World) -> tuple[dict[str, float], list[str]]:
-        """Means over rows of all processes, and the names that were first not finite."""
-        if not self.values:
-            raise DataError("there was no batch to measure.")
-        sums = []
-        table = {name: torch.stack(values) for name, values in self.values.items()}
-        for name, values in table.items():
-            weight = torch.tensor(self.rows[name], dtype=values.dtype, device=values.device)
-            sums += [(values * weight).sum(), weight.sum()]
-        totals = world.sum(torch.stack(sums).double()).tolist()
-        means = {name: totals[2 * i] / totals[2 * i + 1] for i, name in enumerate(table)}
-        bad = {
-            name: (~values.isfinite()).nonzero()
-            for name, values in table.items()
-            if not isfinite(means[name])
-        }
-        steps = {name: int(where[0]) if len(where) else 0 for name, where in bad.items()}
-        first = [name for name, step in steps.items() if step == min(steps.values()) and name != "loss"]
-        self.values, self.rows = {}, {}
-        return means, first or list(bad)
 
 
 def _on_device(source: Source, device: torch.device) -> Source:
