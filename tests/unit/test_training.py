@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 import psiphi as pp
 from psiphi.basis.errors import ArgumentError, DataError, DivergedError, LaunchError, ShapeError
 from psiphi.basis.noise import Noise, generator
+from psiphi.data.streams import as_source
 from psiphi.parts import Batch, Clock, Player, adam
 from psiphi.training._adam import lean_step
+from psiphi.training._feed import Feed
 from scripts.train import build, data, train
 
 
@@ -287,6 +290,13 @@ def test_loader_and_sampler_sources():
     again = Bowl(optimizer=adam(0.05))
     pp.fit(again, gaussian, steps=400, batch_size=64, quiet=True)
     assert float(again.theta) == float(bowl.theta)
+
+
+def test_a_loader_cannot_be_shared_by_processes():
+    loader = as_source(DataLoader(TensorDataset(data()), batch_size=35))
+    two = SimpleNamespace(size=2, rank=0, device=torch.device("cpu"))
+    with pytest.raises(ArgumentError, match="2 processes cannot share"):
+        Feed(loader, 16, 0, two, torch.float32)
 
 
 def test_uint8_is_k_over_255():

@@ -9,6 +9,7 @@ from math import ceil, prod
 import torch
 from torch import Tensor
 
+from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise, generator, mix
 from psiphi.basis.shapes import as_float
 from psiphi.data.streams import Indexed, Loader, Sampler
@@ -29,6 +30,10 @@ class Feed:
     def __init__(
         self, source: Indexed | Loader | Sampler, size: int, seed: int, world: World, dtype: torch.dtype
     ):
+        if isinstance(source, Loader) and world.size > 1:
+            raise ArgumentError(
+                f"a DataLoader has an order of its own, which {world.size} processes cannot share: pass its data set."
+            )
         self.source, self.size, self.seed, self.world, self.dtype = source, size, seed, world, dtype
         self.together = size * world.size
         self.key = mix(seed, "noise")

@@ -25,7 +25,7 @@ from psiphi.training._feed import Feed
 from psiphi.training._history import History, Row
 from psiphi.training._meter import Meter
 from psiphi.training._turn import Losses, Seat
-from psiphi.training._world import World
+from psiphi.training._world import World, reseed
 
 LONGEST_ROW = 1000
 GROWTH = 1e4
@@ -91,7 +91,7 @@ class Loop:
         began = saved = time.monotonic()
         while self.done < self.total:
             clock = Clock(self.done, self.done / self.epoch, self.total)
-            torch.default_generator.manual_seed(mix(self.plan.seed, "step", self.done, self.world.rank))
+            reseed(self.world.device, mix(self.plan.seed, "step", self.done, self.world.rank))
             taken = [next(batches) for _ in range(self.widest)]
             for seat in self.seats:
                 for batch, weight in taken[: seat.player.steps]:

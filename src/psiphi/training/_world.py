@@ -82,6 +82,13 @@ class Many:
 World = Alone | Many
 
 
+def reseed(device: torch.device, key: int) -> None:
+    """Set the global random state, which dropout and other people's modules read."""
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(key)
+
+
 def world(device: torch.device, devices: int, precision: str) -> World:
     """The world these arguments ask for.
 
