@@ -18,6 +18,7 @@ from psiphi.data.streams import as_source
 from psiphi.parts import Batch, Clock, Player, adam
 from psiphi.training._adam import lean_step
 from psiphi.training._feed import Feed
+from psiphi.training._turn import leaves
 from scripts.train import build, data, train
 
 
@@ -136,6 +137,19 @@ def test_schedule_is_followed():
 def test_schedules(schedule, values):
     for done, factor in values.items():
         assert schedule(done) == pytest.approx(factor)
+
+
+def test_what_a_loss_closes_over_gets_no_gradient():
+    """A lone player whose loss runs through another network: that one is neither moved nor given a gradient."""
+    other = torch.nn.Linear(1, 1)
+    model = Bowl(optimizer=sgd(0.1))
+    loss = lambda module, batch, clock: {"loss": (other(module.theta[None]) - batch.x).square().mean()}  # noqa: E731
+    model.players = lambda: [Player(model, loss, sgd(0.1))]
+    pp.fit(model, torch.rand(8, 1), steps=3, quiet=True)
+    assert model.theta.item() != 0
+    assert all(p.grad is None for p in other.parameters())
+    known = {id(p) for p in (model.theta, *other.parameters())}
+    assert leaves(loss(model, Batch(torch.rand(8, 1), None, Noise.of(0, 8)), Clock())["loss"]) == known
 
 
 def test_gradients_are_on_whatever_stands_around():

@@ -16,7 +16,7 @@ from psiphi.data.streams import Indexed, Loader, Sampler
 from psiphi.parts import Batch
 from psiphi.training._world import World
 
-GATHER_NUMBERS = 1 << 22
+GATHER_NUMBERS = 1 << 20
 SAMPLER_EPOCH = 100
 
 

@@ -57,7 +57,8 @@ class Loop:
         self, model: Any, source: Source, held: Source | None, world: World, plan: Plan, history: History
     ):
         self.model, self.held, self.world, self.plan, self.history = model, held, world, plan, history
-        self.seats = [Seat(p, plan.lr, plan.optimizer, plan.ema) for p in model.players()]
+        players = model.players()
+        self.seats = [Seat(p, plan.lr, plan.optimizer, plan.ema, lone=len(players) == 1) for p in players]
         if not self.seats:
             raise ArgumentError(f"{model.title} has no players to train.")
         self.feed = Feed(_on_device(source, world.device), plan.batch_size, plan.seed, world, model.dtype)

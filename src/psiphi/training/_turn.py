@@ -31,8 +31,10 @@ class Turn(nn.Module):
 class Seat:
     """A player at the table: its turn, optimiser, schedule and averaged weights."""
 
-    def __init__(self, player: Player, lr: float | None, optimizer: Any, ema: float | None):
-        self.player = player
+    def __init__(
+        self, player: Player, lr: float | None, optimizer: Any, ema: float | None, lone: bool = False
+    ):
+        self.player, self.lone, self.looked = player, lone, False
         self.rule = optimizer or player.optimizer
         self.parameters = [p for p in player.module.parameters() if p.requires_grad]
         if not self.parameters:
@@ -41,6 +43,7 @@ class Seat:
         self.base = [lr or group["lr"] for group in self.optimizer.param_groups]
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base
+        self.inputs: list[nn.Parameter] | None = self.parameters
         self.turn: Any = Turn(player)
         self.forward: Callable[[Batch, Clock], Losses] = (
             self.turn.forward
@@ -49,6 +52,11 @@ class Seat:
         self.clip: Callable[[float], Any] = lambda bound: nn.utils.clip_grad_norm_(self.parameters, bound)
         self.decay = player.ema if ema is None else ema
         self.average = None if self.decay is None else Average(player.module, self.decay)
+
+    def _inputs(self, loss: Tensor) -> list[nn.Parameter] | None:
+        """Whose gradients to compute; None, which is cheaper, where a lone player's loss touches nothing else."""
+        own = {id(parameter) for parameter in self.parameters}
+        return None if self.lone and leaves(loss) <= own else self.parameters
 
     def update(self, batch: Batch, clock: Clock, weight: float, backward: Callable[..., None]) -> Losses:
         """One gradient step; the losses come back detached, on the device."""
@@ -59,7 +67,9 @@ class Seat:
                 group["lr"] = base * factor
         losses = self.forward(batch, clock)
         loss = losses["loss"] if weight == 1.0 else losses["loss"] * weight
-        backward(loss, inputs=self.parameters)
+        if not self.looked:
+            self.inputs, self.looked = self._inputs(loss), True
+        backward(loss, inputs=self.inputs)
         clip = getattr(self.rule, "clip", None)
         if clip is not None:
             self.clip(clip)
@@ -76,6 +86,22 @@ class Seat:
         if self.average is not None:
             self.average.update()
         return {name: value.detach() for name, value in losses.items()}
+
+
+def leaves(loss: Tensor) -> set[int]:
+    """The ids of the tensors that the backward pass of this loss would give a gradient."""
+    found: set[int] = set()
+    seen: set[Any] = set()
+    waiting: list[Any] = [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting += [following for following, _ in node.next_functions]
+    return found
 
 
 class Average:

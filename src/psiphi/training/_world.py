@@ -27,7 +27,7 @@ class Alone:
     def seat(self, seat: Seat) -> None:
         """Nothing to wrap."""
 
-    def backward(self, loss: Tensor, inputs: Sequence[Tensor]) -> None:
+    def backward(self, loss: Tensor, inputs: Sequence[Tensor] | None) -> None:
         loss.backward(inputs=inputs)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Many:
         seat.forward = seat.turn
         seat.clip = lambda bound: self.fabric.clip_gradients(seat.turn, seat.optimizer, max_norm=bound)
 
-    def backward(self, loss: Tensor, inputs: Sequence[Tensor]) -> None:
+    def backward(self, loss: Tensor, inputs: Sequence[Tensor] | None) -> None:
         self.fabric.backward(loss, inputs=inputs)
 
     def sum(self, values: Tensor) -> Tensor:
