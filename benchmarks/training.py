@@ -159,7 +159,7 @@ def main() -> None:
         folder = Path(place)
         opponent = Peer(__file__, folder, "pythae")
         for label, x, epochs in (
-            (f"VAE 784-512-16, {name}", train.x[:20_000], 2),
+            (f"VAE 784-512-16, {name}", train.x[:20_000], 5),
             ("VAE 64-512-16, digits × 20", small, 4),
         ):
             np.savez(folder / "train.npz", x=x.numpy())
