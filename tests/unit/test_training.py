@@ -364,6 +364,7 @@ def test_a_data_sets_own_validation_split_is_used():
         (dict(x=torch.rand(1, 12)), DataError, "1 row|one row|single"),
         (dict(precision="8"), ArgumentError, "bf16-mixed"),
         (dict(devices=0), ArgumentError, "devices"),
+        (dict(device="abacus"), ArgumentError, "no device 'abacus' here; use cpu"),
         (dict(devices=2), LaunchError, "torchrun --nproc-per-node 2"),
     ],
 )

@@ -178,11 +178,10 @@ def _device(device: str | torch.device | None, home: torch.device) -> torch.devi
         try:
             found = torch.device(device)
             torch.empty(0, device=found)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).split("\n")[0].rstrip(".")
-            raise ArgumentError(
-                f"device {str(device)!r} cannot be used here ({reason}): try device='cpu'."
-            ) from None
+        except (RuntimeError, AssertionError, NotImplementedError):
+            here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+            able = " or ".join(["cpu", *(name for name, there in here.items() if there)])
+            raise ArgumentError(f"there is no device {str(device)!r} here; use {able}.") from None
         return found
     return torch.device("cuda") if torch.cuda.is_available() else home
 

@@ -145,7 +145,7 @@ def train(
             batch_size=batch_size,
             lr=lr,
             seed=seed,
-            device=_device(device),
+            device=device,
             devices=devices,
             precision=precision,
             out=folder,
@@ -209,25 +209,6 @@ def _refuse(model: str, training: dict[str, Any]) -> None:
             raise ArgumentError(
                 f"{model} is solved in closed form: it takes no {arguments.option(name)}, leave it out."
             )
-
-
-def _device(name: str | None) -> Any:
-    """The device, if this machine has it."""
-    import torch
-
-    if name is None:
-        return None
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        able = [
-            "cpu",
-            *(["cuda"] if torch.cuda.is_available() else []),
-            *(["mps"] if torch.backends.mps.is_available() else []),
-        ]
-        raise ArgumentError(f"there is no device {name!r} here; use {' or '.join(able)}.") from None
-    return device
 
 
 def _optimizer(model: Any, lr: float | None, schedule: str | None, clip: float | None) -> Any:
