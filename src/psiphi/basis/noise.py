@@ -32,14 +32,18 @@ def mix(*words: int | str) -> int:
     for word in words:
         value = int.from_bytes(word.encode()[:64], "little") if isinstance(word, str) else _integer(word)
         while True:
-            key = (key + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
-            key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-            key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK
-            key ^= key >> 31
+            key = _fold(key, value)
             value = value >> 64 if value >= 0 else 0
             if not value:
                 break
     return key
+
+
+def _fold(key: int, value: int) -> int:
+    key = (key + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+    key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK
+    return key ^ (key >> 31)
 
 
 def _integer(word: Any) -> int:
@@ -107,11 +111,11 @@ class Noise:
     def _draw(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         if prod(shape) == 0 or len(self.rows) == 0:
             return torch.empty(len(self.rows), *shape, device=self.device, dtype=self.dtype)
-        gen = torch.Generator(device=self.device)
+        gen, stream = torch.Generator(device=self.device), _fold(0, self.key)
         make: Any = dict(device=self.device, dtype=self.dtype)
 
         def block(number: int, out: Tensor) -> Tensor:
-            gen.manual_seed(mix(self.key, number))
+            gen.manual_seed(_fold(stream, number))  # mix(self.key, number)
             return fill(out, generator=gen)
 
         if isinstance(self.rows, range) and self.rows.step == 1:

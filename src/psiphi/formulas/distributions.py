@@ -203,8 +203,9 @@ class Bernoulli:
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
         if where is not None:
             x = torch.where(where, x, 0)
-        each = x * self.logits - F.softplus(self.logits)
-        return sum_event(each if where is None else torch.where(where, each, 0), self.event)
+        logits, x = torch.broadcast_tensors(self.logits, x)
+        loss = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
+        return -sum_event(loss if where is None else torch.where(where, loss, 0), self.event)
 
     def unflatten(self, samples: int) -> Bernoulli:
         return Bernoulli(split_samples(self.logits, samples), self.event)

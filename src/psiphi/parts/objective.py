@@ -49,13 +49,13 @@ class Objective(_Summable):
 
     def __call__(self, trace: Any, clock: Clock) -> dict[str, Tensor]:
         """The weighted total as `loss`, and each part unweighted; the mean over rows is taken here."""
-        means = {each.name: each.value(trace).mean() for _, each in self.parts}
+        values = {each.name: each.value(trace) for _, each in self.parts}
         total = sum(
-            (means[each.name] if weight == 1.0 else at(weight, clock) * means[each.name])
+            (values[each.name] if weight == 1.0 else at(weight, clock) * values[each.name])
             for weight, each in self.parts
         )
         assert isinstance(total, Tensor)
-        return {"loss": total, **means}
+        return {"loss": total.mean(), **{name: value.detach().mean() for name, value in values.items()}}
 
     def __repr__(self) -> str:
         return " + ".join(f"{each}" if weight == 1.0 else f"{weight} * {each}" for weight, each in self.parts)
