@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psiphi import access, attacks, data, defenses, evaluation, laws, training, zoo
+    from psiphi import access, attacks, data, defenses, estimators, evaluation, laws, training, zoo
     from psiphi.attacks import threats
     from psiphi.models import load, save
     from psiphi.training import fit
@@ -22,6 +22,7 @@ __all__ = [
     "attacks",
     "data",
     "defenses",
+    "estimators",
     "evaluation",
     "fit",
     "laws",
@@ -34,7 +35,17 @@ __all__ = [
 
 _NAMESPACES = {
     name: f"psiphi.{name}"
-    for name in ("access", "attacks", "data", "defenses", "evaluation", "laws", "training", "zoo")
+    for name in (
+        "access",
+        "attacks",
+        "data",
+        "defenses",
+        "estimators",
+        "evaluation",
+        "laws",
+        "training",
+        "zoo",
+    )
 } | {"threats": "psiphi.attacks.threats"}
 
 _FUNCTIONS = {"fit": "psiphi.training", "load": "psiphi.models", "save": "psiphi.models"}

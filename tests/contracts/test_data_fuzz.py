@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,18 @@ def idx() -> bytes:
     return struct.pack(">BBBB3I", 0, 0, 8, 3, *PIXELS.shape) + PIXELS.tobytes()
 
 
+def table() -> pandas.DataFrame:
+    numbers = np.arange(12) / 7
+    kinds = [["red", "green, blue", None][i % 3] for i in range(12)]
+    return pandas.DataFrame({"number": numbers, "kind": kinds, "yes": numbers > 1, "count": np.arange(12)})
+
+
+def parquet() -> bytes:
+    stream = io.BytesIO()
+    table().to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
 def image(kind: str) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(PIXELS[0]).save(stream, kind)
@@ -71,6 +84,8 @@ KINDS = {
     "idx": (idx(), alone("train-images-idx3-ubyte")),
     "idx.gz": (gzip.compress(idx(), mtime=0), alone("train-images-idx3-ubyte.gz")),
     "unnamed": (gzip.compress(idx(), mtime=0), alone("data.bin")),
+    "csv": (table().to_csv(index=False).encode(), alone("x.csv")),
+    "parquet": (parquet(), alone("x.parquet")),
     "png": (image("PNG"), among_images("png")),
     "bmp": (image("BMP"), among_images("bmp")),
     "gif": (image("GIF"), among_images("gif")),
@@ -128,6 +143,14 @@ def test_changed_bytes(kind, changes, early):
     for place, value in changes:
         content[place % min(len(content), 130 if early else len(content))] = value
     attempt(kind, bytes(content))
+
+
+@given(
+    text=st.text(alphabet=st.sampled_from(' ,;\t\n\r"ab01.-e\0é'), max_size=120)
+    | st.lists(st.lists(st.text(max_size=5), max_size=3).map(",".join), max_size=5).map("\n".join)
+)
+def test_any_text_as_csv(text):
+    attempt("csv", text.encode("utf-8", "surrogatepass"))
 
 
 @given(text=st.text(max_size=80))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 
 import psiphi as pp
 from helpers.zoo import (
+    ALWAYS_EXACT,
     ASK,
     CASES,
     CLASSES,
@@ -128,7 +130,7 @@ def test_verbs_run_in_eval_mode(name):
     """Dropout in every network, switched on: no verb is random."""
     model, x = trained(name), CASES[name].x
     for module in list(model.modules()):
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Sequential) and not type(module).__module__.startswith("zuko"):
             module.insert(0, nn.Dropout(0.5))
     model.train()
     for verb in verbs_of(model):
@@ -166,7 +168,10 @@ def test_samples_follow_their_seed(name):
     assert (first - other).flatten(1).abs().amax(1).min() > 0
     assert len(first.unique(dim=0)) == 20
     drawn = model.sample(20, seed=3, exact=True)
-    assert (drawn - first).flatten(1).abs().amax(1).min() > 0
+    if CASES[name].model in ALWAYS_EXACT:
+        assert_close(drawn, first, **exactly)
+    else:
+        assert (drawn - first).flatten(1).abs().amax(1).min() > 0
 
 
 @every_sampler
@@ -372,7 +377,7 @@ def test_the_seed_decides_the_weights(name):
     assert torch.equal(torch.get_rng_state(), before)
     same_state(state(first), state(again))
     for (key, mine), theirs in zip(first.named_parameters(), other.parameters()):
-        if mine.ndim > 1:
+        if mine.ndim > 1 and mine.any():
             assert not torch.equal(mine, theirs), key
 
 
@@ -384,7 +389,7 @@ def test_the_seed_of_fit_decides_the_result(name):
     same_state(state(first), state(fitted(CASES[name], steps=3, seed=5)))
     other = fitted(CASES[name], steps=3, seed=6)
     for (key, mine), theirs in zip(first.named_parameters(), other.parameters()):
-        if mine.ndim > 1:
+        if mine.ndim > 1 and mine.any():
             assert not torch.equal(mine, theirs), key
 
 
@@ -469,17 +474,28 @@ def test_loading_into_the_wrong_model_gets_a_sentence(name, tmp_path):
     other = "pca" if CASES[name].model != "pca" else "ae"
     with pytest.raises(FileError, match="the weights belong to another model"):
         pp.load(tmp_path, into=CASES[other].build())
-    changed = "classes" if CASES[name].model == "classifier" else "latent_dim"
+    changed = next(
+        each
+        for each in ("latent_dim", "components", "classes")
+        if each in models[CASES[name].model].parameters
+    )
     with pytest.raises(FileError, match=r"has shape .* the model needs"):
         pp.load(tmp_path, into=CASES[name].build(**{changed: 3}))
 
 
 # ------------------------------------------------------------------------------------ your own networks
 SLOTS = {
-    "encoder": lambda model: model.encoder.network,
+    "encoder": lambda model: _first(model.encoder.network),
     "decoder": lambda model: model.decoder.network,
     "network": lambda model: model.network,
 }
+
+
+def _first(network: nn.Module) -> nn.Module:
+    """The network itself, of one that is followed by what makes its code sparse."""
+    return network[0] if isinstance(network, nn.Sequential) else network
+
+
 OWN = [
     (entry.name, slot) for entry in models for slot in SLOTS if slot in entry.parameters
 ]  # fmt: skip
@@ -589,8 +605,11 @@ def test_a_builder_of_your_own_is_known_to_files(tmp_path):
 # ------------------------------------------------------------------------------- arguments of the zoo
 @pytest.mark.parametrize("name", [entry.name for entry in models if "latent_dim" in entry.parameters])
 def test_a_code_that_is_too_large_or_none_gets_a_sentence(name):
-    with pytest.raises(ArgumentError, match="a latent of 65 is larger than the data"):
-        CASES[name].build(latent_dim=65)
+    if name in ("k_sparse_ae", "sparse_ae", "denoising_ae"):  # what keeps these from copying is not the size
+        assert CASES[name].build(latent_dim=65).latent_dim == 65
+    else:
+        with pytest.raises(ArgumentError, match="a latent of 65 is larger than the data"):
+            CASES[name].build(latent_dim=65)
     with pytest.raises(ArgumentError, match=r"latent_dim must be at least [01]; got -1"):
         CASES[name].build(latent_dim=-1)
 
@@ -611,6 +630,12 @@ def test_every_model_is_documented(name):
     assert len(entry.summary) > 20
     assert doc is not None
     described = doc.split("\n", 1)[1]
+    for other in re.findall(r"rest\s+as in `(\w+)`", doc):  # and what that one refers to
+        described += inspect.getdoc(models[other].build) or ""
+        described += "".join(
+            inspect.getdoc(models[each].build) or ""
+            for each in re.findall(r"rest\s+as in `(\w+)`", described)
+        )
     shared = {"shape", "latent_dim", "seed", "net", "hidden", "encoder", "decoder"}
     for parameter in set(entry.parameters) - shared:
         assert parameter in described, f"{name} does not say what {parameter} is"

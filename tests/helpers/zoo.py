@@ -13,7 +13,9 @@ from torch import Tensor
 
 import psiphi as pp
 from psiphi.basis.registry import models
-from psiphi.formulas.distributions import DiagonalNormal
+from psiphi.formulas.distributions import DiagonalNormal, FullNormal
+from psiphi.formulas.flows import Flowed
+from psiphi.formulas.mixtures import Categorical
 
 SHAPE, LATENT, CLASSES, ROWS, STEPS = (1, 8, 8), 4, 10, 64, 30
 
@@ -28,7 +30,13 @@ class Case:
 
     def build(self, **more: Any) -> Any:
         entry = models[self.model]
-        usual = {"shape": SHAPE, "latent_dim": LATENT, "hidden": (16,), "classes": CLASSES}
+        usual = {
+            "shape": SHAPE,
+            "latent_dim": LATENT,
+            "components": LATENT,
+            "hidden": (16,),
+            "classes": CLASSES,
+        }
         usual = {key: value for key, value in usual.items() if key in entry.parameters}
         return entry.build(**{**usual, **self.arguments, **more})
 
@@ -44,6 +52,22 @@ CASES = {entry.name: Case(entry.name) for entry in models} | {
     "vae-conv": Case("vae", dict(net="conv", hidden=(4, 8))),
     "vae-bernoulli": Case("vae", dict(likelihood="bernoulli"), binary=True),
     "vae-optimal": Case("vae", dict(likelihood="gaussian:optimal", samples=3)),
+    # Small variances and sharp posteriors go together: these are soft enough to have a gradient that is not 0.
+    "gaussian_mixture": Case("gaussian_mixture", dict(covariance="spherical")),
+    "gaussian_mixture-full": Case("gaussian_mixture", dict(reg_covar=1.0)),
+    "gaussian_mixture-gradient": Case("gaussian_mixture", dict(method="gradient")),
+    "ae-tied": Case("ae", dict(tied=True, activation="tanh")),
+    "k_sparse_ae-alpha": Case("k_sparse_ae", dict(alpha=2.0, k=2, tied=True)),
+    "sparse_ae-norm": Case("sparse_ae", dict(penalty="l1-norm", hidden=(16,), net="mlp")),
+    "sparse_ae-sample": Case("sparse_ae", dict(penalty="kl", over="sample", net="conv", hidden=(4, 8))),
+    "denoising_ae-masking": Case("denoising_ae", dict(corruption="masking:0.3+salt_and_pepper:0.1")),
+    "contractive_ae-projections": Case("contractive_ae", dict(projections=2)),
+    "vae-full": Case("vae", dict(posterior="full")),
+    "vae-autoregressive": Case("vae", dict(posterior="autoregressive", prior="mixture:3")),
+    "vae-coupling": Case("vae", dict(posterior="coupling", prior="flow")),
+    "vae-vamp": Case("vae", dict(prior="vamp:3")),
+    "conditional_vae-conv": Case("conditional_vae", dict(net="conv", hidden=(4, 8))),
+    "semi_supervised_vae-bernoulli": Case("semi_supervised_vae", dict(likelihood="bernoulli"), binary=True),
     "classifier-conv": Case("classifier", dict(net="conv", hidden=(4, 8))),
 }
 
@@ -72,13 +96,23 @@ def trained(name: str) -> Any:
 
 
 def _flat(q: Any) -> Tensor:
-    assert isinstance(q, DiagonalNormal)
-    return torch.cat([q.mean, q.log_scale], 1)
+    if isinstance(q, Categorical):
+        return torch.cat([q.mean, q.log_probs], 1)
+    if isinstance(q, FullNormal):
+        return torch.cat([q.mean, q.tril.diagonal(dim1=-2, dim2=-1).log()], 1)
+    base = q.base if isinstance(q, Flowed) else q
+    assert isinstance(base, DiagonalNormal)
+    return torch.cat([q.mean, base.log_scale], 1)
+
+
+def _sigma(model: Any) -> float:
+    """The noise that a model can remove: its own where it learnt a single one."""
+    return getattr(getattr(model, "corruption", None), "sigma", 0.1)
 
 
 def codes(model: Any, rows: int) -> Tensor:
     gen = torch.Generator().manual_seed(5)
-    return torch.randn(rows, model.latent_dim, generator=gen, dtype=model.dtype)
+    return torch.randn(rows, getattr(model, "latent_dim", LATENT), generator=gen, dtype=model.dtype)
 
 
 # How each verb is asked about rows of data; its answer is a tensor with a row for each.
@@ -90,13 +124,14 @@ ASK: dict[str, Callable[[Any, Any], Tensor]] = {
     "sample": lambda model, x: model.sample(len(x), seed=3),
     "log_prob": lambda model, x: model.log_prob(x, samples=20, seed=3),
     "anomaly_score": lambda model, x: model.anomaly_score(x),
-    "denoise": lambda model, x: model.denoise(x, 0.1),
-    "score": lambda model, x: model.score(x, 0.1),
+    "denoise": lambda model, x: model.denoise(x, _sigma(model)),
+    "score": lambda model, x: model.score(x, _sigma(model)),
     "project": lambda model, x: model.project(x),
     "impute": lambda model, x: model.impute(x, torch.ones(SHAPE, dtype=torch.bool)),
     "predict": lambda model, x: model.predict(x),
 }
 OF_DATA = [verb for verb in ASK if verb not in ("decode", "sample")]  # those that are given x
+ALWAYS_EXACT = {"gaussian_mixture"}  # models whose plain sample is a draw from p(x) already
 DISCRETE = {"predict"}  # without a gradient
 
 

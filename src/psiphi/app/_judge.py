@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from psiphi.basis.errors import MeasureError, MissingVerb
-from psiphi.formulas.intervals import wilson
+from psiphi.basis.errors import DataError, MeasureError, MissingVerb
+from psiphi.evaluation import Share
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from psiphi.attacks import Attack, Result
-    from psiphi.evaluation import Likelihood, Reconstruction
+    from psiphi.evaluation import Anomalies, Elbo, Latents, Likelihood, Reconstruction
 
 ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Share:
-    """hits of n, with Wilson's 95% interval."""
-
-    hits: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.n if self.n else float("nan")
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.hits, self.n) if self.n else (0.0, 1.0)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "interval": list(self.interval), "hits": self.hits, "n": self.n}
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.value:.1%} [{low:.1%}, {high:.1%}]" if self.n else "—"
+ODD_DRAWS = 100
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One model on held-out rows; `why` says what stands in the way of a likelihood."""
+    """One model on held-out rows; what it lacks is None, and `why` (of the likelihood) and `missing` say why."""
 
     name: str
     latent_dim: int | None
     reconstruction: Reconstruction | None
     likelihood: Likelihood | None
     why: str = ""
+    bits: Likelihood | None = None
+    binarised: Likelihood | None = None
+    elbo: Elbo | None = None
+    latents: Latents | None = None
+    anomalies: Anomalies | None = None
+    accuracy: Share | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def likelihoods(self) -> list[Likelihood]:
+        """Each with a measure of its own."""
+        return [each for each in (self.likelihood, self.binarised, self.bits) if each is not None]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return {name: value.as_dict() if hasattr(value, "as_dict") else value for name, value in values}
 
 
 def judge(model: Any, x: Tensor, samples: int = 500, seed: int = 0, name: str | None = None) -> Judged:
@@ -69,6 +60,59 @@ def judge(model: Any, x: Tensor, samples: int = 500, seed: int = 0, name: str | 
         return replace(found, why=_short(error))
 
 
+@dataclass(frozen=True)
+class Questions:
+    """What to ask beyond reconstruction and likelihood.
+
+    y: labels of the rows; train: the split that probes learn from; odd: rows to tell from x; thorough: also bits
+    per dimension and all that `evaluation.latents` measures.
+    """
+
+    y: Tensor | None = None
+    train: Any = None
+    odd: Tensor | None = None
+    thorough: bool = False
+
+
+def question(found: Judged, model: Any, x: Tensor, asked: Questions, samples: int, seed: int) -> Judged:
+    """The bound in its parts, codes, odd rows: each where the model has it; the reason where it has not."""
+    from psiphi import evaluation
+    from psiphi.evaluation._latents import PARTS, QUICK
+
+    parts = PARTS if asked.thorough else QUICK
+    answers: dict[str, Any] = {
+        "elbo": lambda: evaluation.elbo(model, x[:ROWS], seed),
+        "latents": lambda: evaluation.latents(model, x, asked.y, asked.train, seed, parts=parts),
+    }
+    if asked.odd is not None:
+        odd, draws = asked.odd, min(samples, ODD_DRAWS)
+        answers["anomalies"] = lambda: evaluation.anomalies(
+            model, x, odd, train=asked.train, samples=draws, seed=seed
+        )
+    if found.likelihood is None and getattr(getattr(model, "decoder", None), "measure", None) == "discrete":
+        answers["binarised"] = lambda: evaluation.binarised(model, x, samples=samples, seed=seed)
+    if asked.thorough and getattr(model, "measure", None) == "continuous":
+        answers["bits"] = lambda: evaluation.dequantised(
+            model, x, step=_step(x, asked.train), samples=samples, seed=seed
+        )
+    missing = {}
+    for name, answer in answers.items():
+        try:
+            found = replace(found, **{name: answer()})
+        except (MissingVerb, DataError) as error:
+            missing[name] = error.reason if isinstance(error, MissingVerb) and error.reason else str(error)
+    return replace(found, missing=missing)
+
+
+def _step(x: Tensor, train: Any) -> float:
+    """The distance of the levels of the data, seen in more rows than those judged."""
+    from psiphi.evaluation._dequantise import spacing
+    from psiphi.evaluation._rows import rows_of
+
+    seen = x if train is None else torch.cat([x, rows_of(train, tuple(x.shape[1:]), ROWS).x])
+    return spacing(seen)
+
+
 def _short(error: MissingVerb | MeasureError) -> str:
     return (
         f"{error.model} has no likelihood: {error.reason}." if isinstance(error, MissingVerb) else str(error)
@@ -76,14 +120,17 @@ def _short(error: MissingVerb | MeasureError) -> str:
 
 
 def pca_beside(train: Any, latent_dim: int) -> Any:
-    """PCA at the same code size on the same training rows, or None where they are too few."""
+    """PCA at the same code size on the same training rows, or None where they are too few or have gaps."""
     from psiphi.training import fit
     from psiphi.zoo import pca
 
     if len(train) < latent_dim:
         return None
     model = pca(tuple(train.x.shape[1:]), latent_dim)
-    fit(model, train, quiet=True)
+    try:
+        fit(model, train, quiet=True)
+    except DataError:
+        return None
     return model
 
 
@@ -102,16 +149,6 @@ def labels_of(classifier: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def accuracy(classifier: nn.Module, x: Tensor, y: Tensor) -> Share:
     return Share(int((labels_of(classifier, x)[0] == y).sum()), len(y))
-
-
-def neighbours(model: Any, train: Any, x: Tensor, y: Tensor) -> Share:
-    """Rows whose nearest training row, by distance between codes, has their label."""
-    from sklearn.neighbors import KNeighborsClassifier
-
-    with torch.no_grad():
-        known, asked = model.encode(torch.as_tensor(train.x[:])), model.encode(x)
-    found = KNeighborsClassifier(1).fit(known.numpy(), train.y.numpy()).predict(asked.numpy())
-    return Share(int((torch.as_tensor(found) == y).sum()), len(y))
 
 
 def robust(result: Result) -> Share:

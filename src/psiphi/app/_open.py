@@ -12,10 +12,11 @@ from psiphi.basis.errors import ArgumentError, DataError, FileError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from psiphi.data import Data
+    from psiphi.data import Columns, Data
     from psiphi.models import Model
 
 SPEC = "data_spec"
+COLUMNS = "columns"
 
 
 def open_model(path: str | Path) -> Model:
@@ -98,6 +99,14 @@ def open_data(spec: str | None, model: Any = None) -> tuple[str, Data]:
     return spec, data
 
 
+def columns_of(model: Any) -> Columns | None:
+    """The columns of the table that the model was trained on, from its recipe, else its provenance."""
+    from psiphi.data import Columns
+
+    found = model.recipe.get("arguments", {}).get(COLUMNS) or model.provenance.get(COLUMNS)
+    return None if found is None else Columns.of(found)
+
+
 def held_out(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor | None]:
     """The first `limit` rows of the test split, as floats, with their labels."""
     import torch
@@ -122,3 +131,20 @@ def is_other(model: Any, data: Data) -> bool:
         return False
     x, y = data.train
     return trained not in (fingerprint(x, y), fingerprint(x))
+
+
+def odd_rows(
+    odd: str | None, data: Data, x: Tensor, y: Tensor | None, model: Any
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Normal rows with their labels, and odd ones: a class of the data set apart, or the test rows of other data."""
+    if odd is None:
+        return x, y, None
+    if odd not in data.classes:
+        return x, y, held_out(open_data(odd, model)[1])[0]
+    assert y is not None
+    is_odd = y == data.classes.index(odd)
+    if not bool(is_odd.any()) or bool(is_odd.all()):
+        raise DataError(
+            f"{int(is_odd.sum())} of {len(x)} test rows are of class {odd}; some of each are needed."
+        )
+    return x[~is_odd], y[~is_odd], x[is_odd]

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-DATA_HELP = "Name, file, folder or toy with options: digits, faces.npz, images/, ring:n=5000,modes=8."
+DATA_HELP = (
+    "Name, file, folder or toy with options: digits, faces.npz, people.csv:labels=sex, images/, ring:n=5000."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no notes on stderr.")]

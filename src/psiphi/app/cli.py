@@ -13,8 +13,11 @@ from typer.core import TyperGroup
 from psiphi import __version__
 from psiphi.app import _launch
 from psiphi.app.commands._attack import attack
+from psiphi.app.commands._compare import compare
 from psiphi.app.commands._evaluate import evaluate
+from psiphi.app.commands._impute import impute
 from psiphi.app.commands._lists import data, models
+from psiphi.app.commands._repro import repro
 from psiphi.app.commands._sample import sample
 from psiphi.app.commands._tour import tour
 from psiphi.app.commands._train import train
@@ -101,7 +104,7 @@ def psiphi(
     """
 
 
-for verb in (tour, train, sample, evaluate, attack, verify, models, data):
+for verb in (tour, train, sample, impute, evaluate, compare, attack, verify, repro, models, data):
     app.command()(verb)
 
 

@@ -262,3 +262,21 @@ def spans(rows: Sequence[tuple[str, float, tuple[float, float], str]], x: str) -
         ax.spines["left"].set_visible(False)
 
     return draw
+
+
+def rate_distortion(points: Sequence[Any]) -> Draw:
+    """Distortion against rate, a dot for each β with its value beside it."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        found = sorted(points, key=lambda point: point.rate)
+        ax.plot(
+            [p.rate for p in found], [p.distortion for p in found], color=c["vae"], marker="o", markersize=4
+        )
+        for p in found:
+            ax.annotate(
+                f"β = {p.beta:g}", (p.rate, p.distortion), (5, 5), textcoords="offset points", color=c["ink"]
+            )
+        _quiet(ax, c, "rate KL(q(z|x) ‖ p(z)), nats", "distortion −ln p(x|z), nats")
+        ax.margins(0.15)
+
+    return draw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files as resources
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from psiphi.app._judge import GRAY_ALONE
 from psiphi.app._story import Story
 from psiphi.basis import files
 from psiphi.basis.provenance import versions
+from psiphi.evaluation import heading
 
 SECTIONS = (
     ("data", "The data"),
@@ -48,7 +49,10 @@ def render(story: Story, examples: list[gallery.Example] | None = None) -> str:
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {"number": console.number, "share": console.percent, "law": _law, "error": _error}
+    environment.filters |= {
+        "number": console.number, "share": console.percent, "law": _law, "error": _error, "heading": heading,
+        "log": log,
+    }  # fmt: skip
     template = environment.from_string((home / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         css=Markup((home / "report.css").read_text(encoding="utf-8")),

@@ -12,7 +12,7 @@ from typing import Any
 from psiphi import attacks, evaluation, zoo
 from psiphi.access import white_box
 from psiphi.app import report
-from psiphi.app._judge import Share, accuracy, defend, judge, neighbours, robust
+from psiphi.app._judge import Questions, Share, accuracy, defend, judge, question, robust
 from psiphi.app._open import SPEC, held_out
 from psiphi.app._story import Assault, Story
 from psiphi.app.commands._verify import run_law
@@ -120,9 +120,15 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         "Judging them on the test split",
         "Reconstruction and likelihood, with errors, on digits that no model has seen.",
     ):
-        judged = [judge(each, x, settings.draws, seed) for each in (pca, ae, vae)]
+        asked = Questions(y, data.train)
+        judged = [
+            question(judge(each, x, settings.draws, seed), each, x, asked, settings.draws, seed)
+            for each in (pca, ae, vae)
+        ]
         samples = evaluation.samples(vae, classifier, y, n=settings.generated, seed=seed)
-        near = neighbours(vae, data.train, x, y)
+        codes = judged[-1].latents
+        assert codes is not None
+        assert codes.neighbours is not None
     with watch.step(
         f"Attacking the classifier within ±{settings.eps:g} a pixel",
         "Projected gradient descent; then the same images purified by the VAE, and an attacker who knows about it.",
@@ -139,7 +145,7 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         histories,
         judged,
         samples,
-        near,
+        codes.neighbours,
         assault,
         outcomes,
         skipped,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from psiphi.data import toys
 from psiphi.data._binarize import binarize
+from psiphi.data._columns import Column, Columns
 from psiphi.data._describe import Description, describe
 from psiphi.data._fingerprint import fingerprint
 from psiphi.data._load import load, names
@@ -17,6 +18,8 @@ from psiphi.data.statistics import Statistics, measure
 from psiphi.data.streams import Indexed, Loader, Sampler, Source, as_source, check_finite
 
 __all__ = [
+    "Column",
+    "Columns",
     "Data",
     "Description",
     "Indexed",

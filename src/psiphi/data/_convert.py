@@ -78,8 +78,8 @@ def _numeric_columns(frame: Any, what: str) -> np.ndarray:
     ]
     if text:
         raise DataError(
-            f"{what} has {len(text)} columns that are no numbers ({', '.join(text[:5])}); {_NEEDED}: drop or "
-            f"encode them; a column of labels is named by labels='…'."
+            f"{what} has {len(text)} columns that are no numbers ({', '.join(text[:5])}); {_NEEDED}: drop "
+            f"them, or read the table with psiphi.data.load, which codes them; labels are named by labels='…'."
         )
     return np.asarray(frame.to_numpy(dtype="float64"))
 

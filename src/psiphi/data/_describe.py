@@ -13,6 +13,29 @@ from psiphi.data._record import Data, Split
 from psiphi.data.statistics import Statistics, measure
 
 FEW = 50
+RARE = 10
+
+
+@dataclass(frozen=True)
+class ColumnLine:
+    """A column of a table over all splits: range, mean and σ of numbers, rows of each category, rows missing."""
+
+    name: str
+    kind: str
+    low: float | None
+    high: float | None
+    mean: float | None
+    sigma: float | None
+    categories: dict[str, int]
+    missing: int
+
+    def __str__(self) -> str:
+        if self.kind == "numeric":
+            found = f"[{self.low:g}, {self.high:g}], mean {self.mean:.4g}, sigma {self.sigma:.4g}"
+        else:
+            some = ", ".join(f"{name}: {count}" for name, count in list(self.categories.items())[:8])
+            found = f"{len(self.categories)} ({some}{', …' if len(self.categories) > 8 else ''})"
+        return f"{self.name} ({self.kind}): {found}" + (f", {self.missing} missing" if self.missing else "")
 
 
 @dataclass(frozen=True)
@@ -21,7 +44,7 @@ class Description:
 
     low, high, mean, sigma are in the units models see (uint8 counts as k/255); classes: rows of each class in
     all splits; unlabelled: rows of unknown class; missing: values in the training rows that are NaN or
-    infinite.
+    infinite; columns: a table's, one by one.
     """
 
     name: str
@@ -42,6 +65,7 @@ class Description:
     classes: dict[str, int]
     unlabelled: int
     warnings: tuple[str, ...]
+    columns: tuple[ColumnLine, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -64,6 +88,7 @@ class Description:
             )
         if self.missing:
             lines.append(f"  missing   {self.missing} values in {self.bad_rows} rows")
+        lines += [f"  column    {column}" for column in self.columns]
         lines.append(f"  SHA-256   {self.fingerprint[:16]}…")
         lines += [f"  warning   {sentence}" for sentence in self.warnings]
         return "\n".join(lines)
@@ -79,6 +104,7 @@ def describe(data: Any, *, limit: int | None = None) -> Description:
     seen = measure(data.train, limit)
     classes, unlabelled = _classes(data)
     constant = int((seen.lows == seen.highs).sum())
+    columns = _columns(data)
     return Description(
         name=data.name,
         source=data.provenance.source,
@@ -97,8 +123,57 @@ def describe(data: Any, *, limit: int | None = None) -> Description:
         bad_rows=seen.bad,
         classes=classes,
         unlabelled=unlabelled,
-        warnings=tuple(_warnings(data, seen, classes, constant)),
+        warnings=(*_warnings(data, seen, classes, constant), *_of_columns(columns)),
+        columns=columns,
     )
+
+
+def _columns(data: Data) -> tuple[ColumnLine, ...]:
+    if data.columns is None:
+        return ()
+    x = torch.cat([split.x[:].double() for split in data.splits.values()])
+    found = []
+    for place, column in enumerate(data.columns):
+        there = x[~x[:, place].isnan(), place]
+        numbers: list[float | None] = [None] * 4
+        if not column.size:
+            numbers = [
+                float(each) for each in (there.min(), there.max(), there.mean(), there.std(correction=0))
+            ]
+        counts = torch.bincount(there.long(), minlength=column.size).tolist() if column.size else ()
+        missing = len(x) - len(there)
+        found.append(
+            ColumnLine(
+                column.name,
+                column.kind,
+                *numbers,
+                categories=dict(zip(column.categories, counts)),
+                missing=missing,
+            )
+        )
+    return tuple(found)
+
+
+def _of_columns(columns: tuple[ColumnLine, ...]) -> list[str]:
+    """What would go wrong with the columns of a table."""
+    found = []
+    categorical = [column for column in columns if column.categories]
+    if categorical:
+        names = ", ".join(column.name for column in categorical[:5]) + (", …" if len(categorical) > 5 else "")
+        found.append(
+            f"categories: {names}: models without columns= read them as the numbers 0..K-1, whose order means "
+            "nothing: train vae, with columns=data.columns."
+        )
+    rare = [
+        f"{column.name}={name}"
+        for column in categorical
+        for name, count in column.categories.items()
+        if count < RARE
+    ]
+    if rare:
+        some = ", ".join(rare[:5]) + (", …" if len(rare) > 5 else "")
+        found.append(f"rare categories: {some}: fewer than {RARE} rows each; little is learnt of them.")
+    return found
 
 
 def _classes(data: Data) -> tuple[dict[str, int], int]:
@@ -115,7 +190,12 @@ def _warnings(data: Data, seen: Statistics, classes: dict[str, int], constant: i
     found = []
     values = data.train.x[0].numel()
     rows = len(data.train)
-    if seen.bad:
+    if seen.bad and data.columns is not None:
+        found.append(
+            f"missing values in {seen.bad} of {seen.count} training rows: vae with columns=data.columns trains "
+            "through them and imputes; other models refuse them: fill or remove them."
+        )
+    elif seen.bad:
         some = ", ".join(map(str, seen.bad_rows)) + (", …" if seen.bad > len(seen.bad_rows) else "")
         found.append(
             f"NaN or infinity in {seen.bad} of {seen.count} training rows (rows {some}): fill or remove "

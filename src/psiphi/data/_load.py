@@ -28,6 +28,7 @@ from psiphi.data._mapped import Mapped
 from psiphi.data._raw import Raw, channels_first
 from psiphi.data._record import Data, Provenance, Split
 from psiphi.data._spec import check_options, parse
+from psiphi.data._tables import is_frame, is_table, read_csv, read_frame, read_parquet
 from psiphi.data.streams import Sampler, as_rows, as_source, is_array
 from psiphi.data.toys import toys
 
@@ -50,15 +51,14 @@ def load(
 ) -> Data:
     """A data set in three disjoint splits; the same seed gives the same ones.
 
-    what: `digits`, a toy (`ring`, `grid`, `moons`, `swiss_roll`, `gaussian`; n=10000 rows), a `.npy`, `.npz`
-    or
-    idx file, a folder (of idx files, or of images, a class a sub-folder), `hub:NAME`, `torchvision:NAME`, an
-    array, tensor, pair (x, y), data frame, data set, DataLoader, or sampler `(n, noise) -> batch`. Text may
-    carry
-    options: `ring:n=5000,modes=8`, `faces:size=32x32`.
+    what: `digits`, a toy (`ring`, `grid`, `moons`, `swiss_roll`, `gaussian`; n=10000 rows), a `.npy`, `.npz`,
+    `.csv`, `.parquet` or idx file, a folder (of idx files, or of images, a class a sub-folder), `hub:NAME`,
+    `torchvision:NAME`, an array, tensor, pair (x, y), data frame, data set, DataLoader, or sampler
+    `(n, noise) -> batch`. Text may carry options: `ring:n=5000,modes=8`, `people.csv:labels=target,drop=id+name`.
     validation, test: shares of the rows, or counts; a test split of the data's own is kept, in its order.
     labels: one a row, a file of them, or the column or key that has them.
-    options: n and a toy's own; size, channels (images); mapped (.npy: None maps files above 64 MB); config.
+    options: n and a toy's own; size, channels (images); mapped (.npy: None maps files above 64 MB); config;
+    categorical, drop, missing, separator (tables: see `_tables.read_csv`).
     Errors: `FileError`, `DataError`, `ArgumentError`, each a sentence.
     """
     if isinstance(what, Data):
@@ -67,7 +67,7 @@ def load(
         head, more = (what, {}) if os.path.exists(os.path.expanduser(what)) else parse(what)
         settings = {"seed": seed, "validation": validation, "test": test}
         settings |= {name: more.pop(name) for name in list(more) if name in settings}
-        labels = more.pop("labels", labels)
+        labels = str(more.pop("labels")) if "labels" in more else labels
         return _load(head, labels, {**more, **options}, **settings)
     return _load(what, labels, options, seed, validation, test)
 
@@ -105,7 +105,7 @@ def _load(what: Any, labels: Any, options: dict[str, Any], seed: int, validation
         held = Split(own[0], y_test)
     rows = {"train": len(train), "validation": len(tuned), "test": len(held)}
     origin = Provenance(source, digest, seed, rows, own is not None)
-    return Data(name, train, tuned, held, classes, origin, raw.reference)
+    return Data(name, train, tuned, held, classes, origin, raw.reference, raw.columns)
 
 
 def _take(x: Tensor | Mapped, rows: Tensor) -> Tensor | Mapped:
@@ -147,6 +147,10 @@ def _read(what: Any, labels: Any, options: dict[str, Any], seed: int) -> tuple[s
     """Name, source and content of whatever it is."""
     if isinstance(what, str | Path):
         return _read_text(what, labels, options, seed)
+    if is_frame(what):
+        reader = partial(read_frame, what, labels=labels if isinstance(labels, str) else None)
+        check_options(reader, options, "a data frame")
+        return "table", "data frame", reader(**options)
     if hasattr(what, "columns") and hasattr(what, "to_numpy") and isinstance(labels, str):
         _none(options, "a data frame")
         if labels not in what.columns:
@@ -219,16 +223,18 @@ def _path_reader(path: Path, labels: Any) -> Callable[..., Raw]:
         raise FileError(f"{path} is no regular file; a file or a folder is needed: copy it to one.")
     if path.suffix == ".npy":
         return partial(read_npy, path)
+    key = labels if isinstance(labels, str) and not os.path.isfile(labels) else None
     if path.suffix == ".npz":
-        key = labels if isinstance(labels, str) and not os.path.isfile(labels) else None
         return partial(read_npz, path, labels=key)
+    if is_table(path):
+        return partial(read_csv if path.suffix.lower() == ".csv" else read_parquet, path, labels=key)
     if is_images(path) or is_idx(path):
         return partial(read_idx, path)
     if is_image(path):
         raise DataError(f"{path} is one image; a folder of images is needed: name {path.parent}.")
     raise FileError(
-        f"{path} is of no kind that psiphi reads; .npy, .npz, idx (.gz) or a folder of images is needed: "
-        "convert it with numpy.save."
+        f"{path} is of no kind that psiphi reads; .npy, .npz, .csv, .parquet, idx (.gz) or a folder of images "
+        "is needed: convert it with numpy.save."
     )
 
 

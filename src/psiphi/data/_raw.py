@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from psiphi.data._columns import Columns
 from psiphi.data._mapped import Mapped
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """x (n, ...); y labels of any kind or None; test: (x, y) of its own split; classes: names, if known."""
+    """x (n, ...); y labels of any kind or None; test: (x, y) of its own split; classes: names, if known;
+    columns: a table's schema."""
 
     x: Tensor | Mapped | np.ndarray
     y: Any = None
     test: tuple[Any, Any] | None = None
     classes: Sequence[str] = ()
     reference: Callable[..., Any] | None = None
+    columns: Columns | None = None
 
 
 def channels_first(x: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from psiphi.basis.shapes import Shape, show
+from psiphi.data._columns import Columns
 from psiphi.data._mapped import Mapped
 
 
@@ -52,7 +53,8 @@ class Data:
     """A data set in three disjoint splits.
 
     shape: of one sample; classes: their names, [] when there are no labels; reference: the distribution
-    itself, a sampler `(n, noise) -> batch`, where the data are drawn from a known one.
+    itself, a sampler `(n, noise) -> batch`, where the data are drawn from a known one; columns: the schema of a
+    table, whose missing values are NaN in x.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Data:
     classes: list[str]
     provenance: Provenance
     reference: Callable[..., Any] | None = None
+    columns: Columns | None = None
 
     @property
     def shape(self) -> Shape:
@@ -76,4 +79,5 @@ class Data:
         sizes = " + ".join(f"{len(split)} {name}" for name, split in self.splits.items())
         some = ", ".join(self.classes[:10]) + (", …" if len(self.classes) > 10 else "")
         classes = f"{len(self.classes)} classes ({some})" if self.classes else "no labels"
-        return f"Data({self.name}: {show(self.shape)} {kind}, {sizes}, {classes})"
+        columns = "" if self.columns is None else f", {self.columns}"
+        return f"Data({self.name}: {show(self.shape)} {kind}{columns}, {sizes}, {classes})"

@@ -177,23 +177,27 @@ def as_rows(x: Any, what: str = "x") -> Tensor | Mapped:
     return as_tensor(x, what)
 
 
-def check_finite(source: Indexed, what: str = "x") -> None:
-    """A `DataError` that counts the rows with NaN or infinity and names the first; reads in chunks."""
+def check_finite(source: Indexed, what: str = "x", missing: bool = False) -> None:
+    """A `DataError` that counts the rows with NaN or infinity and names the first; reads in chunks.
+
+    missing: NaN is what is missing, and only infinity is refused.
+    """
     if not source.dtype.is_floating_point:
         return
     bad: list[int] = []
     count = start = 0
     for x, _ in source.chunks():
         if not all_finite(x):
-            rows = (~x.flatten(1).isfinite().all(1)).nonzero().squeeze(1) + start
+            bad_values = x.isinf() if missing else ~x.isfinite()
+            rows = bad_values.flatten(1).any(1).nonzero().squeeze(1) + start
             count += len(rows)
             bad += rows[: 5 - len(bad)].tolist()
         start += len(x)
     if count:
         some = ", ".join(map(str, bad)) + (", …" if count > len(bad) else "")
+        kind = "infinity" if missing else "NaN or infinity"
         raise DataError(
-            f"{what} has NaN or infinity in {count} of {source.length} rows (rows {some}): remove or fill "
-            "them."
+            f"{what} has {kind} in {count} of {source.length} rows (rows {some}): remove or fill them."
         )
 
 

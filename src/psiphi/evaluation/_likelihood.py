@@ -11,16 +11,30 @@ from torch import Tensor
 from psiphi.basis.shapes import as_batch
 
 TRUSTED = 10
+HEADINGS = {
+    "continuous": "ln density (nats)",
+    "discrete": "ln probability (nats)",
+    "binarised": "ln probability of drawn bits (nats)",
+    "mixed": "ln density × probability (nats)",
+    "loss-only": "reconstruction loss, no density (nats)",
+    "dequantised": "bits per dimension",
+}
+
+
+def heading(measure: str) -> str:
+    """What a column of numbers of this measure is called; two measures never stand in one column."""
+    return HEADINGS.get(measure, f"ln p(x), {measure} (nats)")
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Mean ln p(x) over test points, in nats, with its errors.
+    """Mean ln p(x) over test points, with its errors, in `unit`.
 
     standard_error: Monte Carlo, of the mean (0 where the likelihood is exact); spread: standard error over test
     points; effective: median effective sample size; untrusted: rows whose effective sample size is below 10, where
-    the Monte Carlo error is not to be trusted; bias: the estimate's, about −SE²/2 a row; measure: `discrete` or
-    `continuous`; samples: draws a row, 0 where exact.
+    the Monte Carlo error is not to be trusted; bias: the estimate's, about −SE²/2 a row; measure: `discrete` (of
+    binary data), `continuous`, `mixed`, or what `dequantised` and `binarised` make of pixels; numbers of two measures
+    are never to be compared; samples: draws a row, 0 where exact.
     """
 
     mean: float
@@ -32,6 +46,7 @@ class Likelihood:
     measure: str
     samples: int
     rows: int
+    unit: str = "nats"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; the effective sample size of an exact likelihood is None."""
@@ -46,7 +61,8 @@ class Likelihood:
             if not self.samples
             else f"± {self.standard_error:.2g} Monte Carlo, ESS {self.effective:.0f}"
         )
-        return f"{self.mean:.2f} nats ({self.measure}; {exact}; ± {self.spread:.2g} over {self.rows} points{flag})"
+        value = f"{self.mean:.2f}" if self.unit == "nats" else f"{self.mean:.4f}"
+        return f"{value} {self.unit} ({self.measure}; {exact}; ± {self.spread:.2g} over {self.rows} points{flag})"
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from psiphi.basis.shapes import as_batch
 from psiphi.evaluation._likelihood import standard_error
@@ -29,6 +30,10 @@ class Reconstruction:
 @torch.no_grad()
 def reconstruction(model: Any, x: Any) -> Reconstruction:
     """How far ψ(φ(x)) is from x: the squared error summed over a sample, its mean and error over samples."""
-    x = as_batch(x, model.shape)
-    error = sum_event(squared(x, model.reconstruct(x)), len(model.shape))
-    return Reconstruction(float(error.mean()), standard_error(error), len(x))
+    error = errors(model, as_batch(x, model.shape))
+    return Reconstruction(float(error.mean()), standard_error(error), len(error))
+
+
+def errors(model: Any, x: Tensor) -> Tensor:
+    """‖x − ψ(φ(x))‖² of each row, (B,), over the values that are there: NaN is what is missing."""
+    return sum_event(squared(x, model.reconstruct(x)).masked_fill(x.isnan(), 0), len(model.shape))

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import log
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from psiphi.basis.errors import DataError
+from psiphi.formulas.information import entropy
 from psiphi.models._base import evaluating
 
 
@@ -49,9 +48,3 @@ def samples(
     counts = torch.bincount(probability.argmax(1), minlength=classes)
     found, wanted = entropy(counts), entropy(torch.bincount(known, minlength=classes))
     return Samples(found, wanted, found / wanted, float(probability.amax(1).mean()), counts.tolist(), n)
-
-
-def entropy(counts: Tensor) -> float:
-    """−Σ p ln p of counts, in nats; log(classes) when they are equal."""
-    total = int(counts.sum())
-    return log(total) - sum(c * log(c) for c in counts.tolist() if c) / total if total else 0.0

@@ -66,3 +66,24 @@ def ascent_step(
             raise ValueError(f"a step at temperature {temperature:g} needs noise, N(0, I) of the shape of x")
         x = x + (2 * step * temperature) ** 0.5 * noise
     return x if project is None else project(x)
+
+
+def squared_jacobian_norm(
+    output: Float[Tensor, "b d"],
+    x: Float[Tensor, "b *x"],
+    directions: Float[Tensor, "r b d"] | None = None,
+) -> Float[Tensor, " b"]:
+    """‖∂φ/∂x‖²_F of each row, differentiable: exact, or the mean of ‖vᵀ ∂φ/∂x‖² over directions v ~ N(0, I).
+
+    Exact takes d backward passes, the estimate r; both are unbiased, as E v vᵀ = I. `output` is φ(x), whose row
+    i depends on row i of `x` alone. Source: Rifai et al., "Contractive auto-encoders", 2011, eq. 1; Hutchinson,
+    "A stochastic estimator of the trace of the influence matrix", 1989.
+    """
+    if directions is None:
+        directions = torch.eye(output.shape[1], dtype=output.dtype, device=output.device)
+        directions = directions[:, None].expand(-1, len(output), -1)
+        scale = 1.0
+    else:
+        scale = 1 / len(directions)
+    (rows,) = torch.autograd.grad(output, x, directions, create_graph=True, is_grads_batched=True)
+    return scale * rows.square().flatten(2).sum((0, 2))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log, pi, prod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 
 LOG_2PI = log(2 * pi)
-Measure = Literal["discrete", "continuous", "loss-only"]
+Measure = Literal["discrete", "continuous", "mixed", "loss-only"]
 
 
 def sum_event(x: Tensor, event: int) -> Tensor:
@@ -47,11 +47,12 @@ def _draws(
 class Delta:
     """All mass at `point`: E[x] = point, no density.
 
-    point: (*batch, *event).
+    point: (*batch, *event); layers: activations on the way to it, where they were recorded.
     """
 
     point: Tensor
     event: int = 1
+    layers: tuple[Tensor, ...] = ()
     measure: ClassVar[Measure] = "loss-only"
 
     @property
@@ -123,9 +124,6 @@ class StandardNormal:
     @property
     def log_scale(self) -> Tensor:
         return self.mean
-
-    def expand(self, rows: int) -> StandardNormal:
-        return StandardNormal(self.mean.expand(rows, *self.mean.shape[1:]), self.event)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Tensor:
         """(K, B, *event)."""
@@ -263,6 +261,21 @@ def kl(q: Distribution, p: Distribution) -> Tensor:
     raise ArgumentError(
         f"no closed form for KL({type(q).__name__} ‖ {type(p).__name__}); estimate it from samples."
     )
+
+
+def has_kl(q: Any, p: Any) -> bool:
+    """Whether `kl(q, p)` has a closed form here."""
+    return (isinstance(q, Normal) and isinstance(p, Normal)) or (
+        isinstance(q, Bernoulli) and isinstance(p, Bernoulli)
+    )
+
+
+def draw(q: Any, noise: Noise, samples: int = 1) -> tuple[Tensor, Tensor]:
+    """z ~ q with its ln q(z), (K, B, …) and (K, B); a flow has both from one pass."""
+    if hasattr(q, "rsample_log_prob"):
+        return q.rsample_log_prob(noise, samples)
+    z = q.rsample(noise, samples)
+    return z, q.log_prob(z)
 
 
 def _full(p: DiagonalNormal | StandardNormal | FullNormal) -> FullNormal:

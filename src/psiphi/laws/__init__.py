@@ -2,9 +2,22 @@
 
 import re
 
-from psiphi.laws import attacks, autoencoders, likelihoods
+from psiphi.laws import attacks, autoencoders, likelihoods, mixtures, regularised, tables, variational
 from psiphi.laws._law import LAWS, Law, Measured, at_most, law
 
-__all__ = ["LAWS", "Law", "Measured", "at_most", "attacks", "autoencoders", "law", "likelihoods"]
+__all__ = [
+    "LAWS",
+    "Law",
+    "Measured",
+    "at_most",
+    "attacks",
+    "autoencoders",
+    "law",
+    "likelihoods",
+    "mixtures",
+    "regularised",
+    "tables",
+    "variational",
+]
 
 LAWS.sort(key=lambda each: (int(re.findall(r"\d+", each.number)[0]), each.number))

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from zuko.transforms import DependentTransform, MonotonicAffineTransform
 
 from psiphi import parts, zoo
 from psiphi.basis.noise import Noise, generator
 from psiphi.formulas.distributions import DiagonalNormal, FullNormal, kl
+from psiphi.formulas.flows import Flowed
 from psiphi.laws._law import Measured, at_most, law
 from psiphi.laws._linear_gaussian import LinearGaussian
 from psiphi.parts import END, LatentTrace, StandardPrior, adam
@@ -96,7 +98,7 @@ def task() -> list[Measured]:
     return found
 
 
-def _sigma_points(q: DiagonalNormal | FullNormal) -> Tensor:
+def sigma_points(q: DiagonalNormal | FullNormal) -> Tensor:
     """μ ± √d L e_j, (2d, B, d): their mean of a quadratic is its expectation under q, exactly."""
     tril = q.tril if isinstance(q, FullNormal) else torch.diag_embed(q.log_scale.exp())
     steps = (q.mean.shape[-1] ** 0.5 * tril).movedim(-1, 0)
@@ -115,7 +117,7 @@ def elbo_identity() -> list[Measured]:
     )
     found = []
     for name, q in (("diagonal", DiagonalNormal(mean, log_scale)), ("full", FullNormal(mean, tril))):
-        z = _sigma_points(q)
+        z = sigma_points(q)
         prior = StandardPrior(3).double()()
         trace = LatentTrace(x, x, q, z, model.likelihood(z), prior)
         elbo = -(parts.nll + parts.rate)(trace, END)["loss"]
@@ -152,13 +154,37 @@ def linear_vae() -> list[Measured]:
 
 @law("7e", "the reparametrised gradient is unbiased: ∇ E[z²] = (2μ, 2σ)")
 def reparametrised_gradient() -> list[Measured]:
-    """Each draw has μ and σ of its own, so that the spread of the gradients gives the standard error."""
+    """Each draw has μ and σ of its own, so that the spread of the gradients gives the standard error.
+
+    Through z = L ε, ∇_L E[z₁² + 3 z₂²] = (2 L₁, 6 L₂) by rows; through an affine flow z = a u + b of u = μ + σ ε, (2a(aμ + b), 2a²σ).
+    """
     rows, mu, sigma = 40_000, 0.7, 1.3
     mean = torch.full((rows, 1), mu, dtype=torch.float64, requires_grad=True)
     scale = torch.full((rows, 1), sigma, dtype=torch.float64, requires_grad=True)
     z = DiagonalNormal(mean, scale.log()).rsample(Noise.of(SEED, rows, dtype=torch.float64))
     by_mean, by_scale = torch.autograd.grad(z.square().sum(), [mean, scale])
+    lower = torch.tensor([[1.2, 0.0], [-0.6, 0.8]], dtype=torch.float64)
+    tril = lower.expand(rows, 2, 2).clone().requires_grad_()
+    z = FullNormal(torch.zeros(rows, 2, dtype=torch.float64), tril).rsample(
+        Noise.of(SEED, rows, dtype=torch.float64)
+    )
+    (by_tril,) = torch.autograd.grad((z.square() * torch.tensor([1.0, 3.0])).sum(), tril)
+    shift, log_slope = torch.tensor([[0.4], [0.5]], dtype=torch.float64)
+    affine: Any = DependentTransform(MonotonicAffineTransform(shift, log_slope), 1)  # pyright: ignore[reportArgumentType]
+    a = float(affine(torch.ones(1)) - affine(torch.zeros(1)))
+    q = Flowed(DiagonalNormal(mean, scale.log()), affine)
+    flow_mean, flow_scale = torch.autograd.grad(
+        q.rsample(Noise.of(SEED, rows, dtype=torch.float64)).square().sum(), [mean, scale]
+    )
     return [
         Measured(name, theory, float(g.mean()), 4 * float(g.std()) / rows**0.5)
-        for name, theory, g in (("∂/∂μ", 2 * mu, by_mean), ("∂/∂σ", 2 * sigma, by_scale))
+        for name, theory, g in (
+            ("∂/∂μ", 2 * mu, by_mean),
+            ("∂/∂σ", 2 * sigma, by_scale),
+            ("∂/∂L₁₁", 2 * 1.2, by_tril[:, 0, 0]),
+            ("∂/∂L₂₁", 6 * -0.6, by_tril[:, 1, 0]),
+            ("∂/∂L₂₂", 6 * 0.8, by_tril[:, 1, 1]),
+            ("∂/∂μ through a flow", 2 * a * (a * mu + 0.4), flow_mean),
+            ("∂/∂σ through a flow", 2 * a * a * sigma, flow_scale),
+        )
     ]

@@ -28,7 +28,7 @@ class Displaced(nn.Module):
         return DiagonalNormal(exact.mean + 0.5 * sd, (1.3 * sd).log())
 
 
-def _displaced_model() -> tuple[LinearGaussian, LatentModel]:
+def displaced_model() -> tuple[LinearGaussian, LatentModel]:
     """Columns of W are orthogonal, so that the posterior is diagonal."""
     known = LinearGaussian.random(5, 2, 0.6, SEED, torch.float64)
     known = LinearGaussian(
@@ -50,7 +50,7 @@ def _displaced_model() -> tuple[LinearGaussian, LatentModel]:
 @torch.no_grad()
 def importance_sampling() -> list[Measured]:
     """|estimate − exact| ≤ 4 SE + |bias|; over repetitions the spread of the estimates is the SE reported."""
-    known, model = _displaced_model()
+    known, model = displaced_model()
     found = []
     for row, x in enumerate(known.draw(3, SEED)):
         sums = model.importance(x[None], 2000, seed=SEED + row)

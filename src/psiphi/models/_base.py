@@ -88,6 +88,7 @@ class Model(nn.Module):
     statistics: Statistics
     recipe: dict[str, Any]
     provenance: dict[str, Any]
+    takes_missing = False  # whether NaN in x is read as missing
 
     def __init__(self, statistics: Statistics):
         super().__init__()
@@ -119,6 +120,14 @@ class Model(nn.Module):
     def check_data(self, low: float, high: float) -> None:
         """Raise where data of this range cannot be learnt."""
 
+    def check_columns(self, lows: Tensor, highs: Tensor) -> None:
+        """Raise where coordinates of these ranges, (*shape) each, cannot be learnt."""
+
+    def check_rows(self, x: Tensor) -> None:
+        """Raise where rows hold infinity, or NaN that the model does not read as missing."""
+        x = x.detach()
+        check_finite(torch.where(x.isnan(), 0, x) if self.takes_missing else x)
+
     def save(self, path: str | Path) -> None:
         """Write the model to the folder `path`; `pp.load(path)` reads it."""
         from psiphi.models._files import save
@@ -141,7 +150,7 @@ class Model(nn.Module):
         """Apply `call` to rows of x in chunks, on the model's device and dtype; the answer goes where x was."""
         shape = self.shape if shape is None else shape
         x = as_batch(x, shape, what)
-        check_finite(x.detach(), what)
+        self.check_rows(x) if what == "x" else check_finite(x.detach(), what)
         home, rows = x.device, max(64, CHUNK_NUMBERS // max(prod(shape), 1))
         parts = [call(part.to(self.device, self.dtype)).to(home) for part in x.split(rows)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

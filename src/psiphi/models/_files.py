@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,14 +29,17 @@ def save(model: Model, path: str | Path) -> None:
     folder = Path(path)
     if folder.is_file():
         raise FileError(f"{folder} is a file; a model is saved as a folder: give another name.")
-    record = {
+    files.write_bundle(folder, "model", dict(model.state_dict()), _record(model))
+
+
+def _record(model: Model) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "psiphi": versions()["psiphi"],
         "recipe": to_json(model.recipe),
         "dtype": str(model.dtype).removeprefix("torch."),
         "provenance": to_json(model.provenance),
     }
-    files.write_bundle(folder, "model", dict(model.state_dict()), record)
 
 
 def load(path: str | Path, into: Model | None = None, device: str | torch.device = "cpu") -> Any:
@@ -46,19 +50,52 @@ def load(path: str | Path, into: Model | None = None, device: str | torch.device
     """
     folder = Path(path)
     record, tensors = files.read_bundle(folder, "model")
-    if record.get("format") != FORMAT:
-        raise FileError(
-            f"{folder} has file format {record.get('format')!r}; this psiphi reads {FORMAT}: "
-            f"use psiphi {record.get('psiphi', 'of that version')}."
-        )
+    _check_format(record, str(folder))
     try:
-        model = _build(record) if into is None else into
-        _fill(model, tensors, into is None)
-        provenance = record.get("provenance")
-        model.provenance = provenance if isinstance(provenance, dict) else {}
+        return _restored(record, tensors, into).to(device)
     except FileError as error:
         raise FileError(f"{folder}: {error}") from None
-    return model.eval().to(device)
+
+
+def to_bytes(model: Model) -> bytes:
+    """The model as bytes: safetensors, with what `model.json` would say in their header."""
+    from safetensors.torch import save
+
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.state_dict().items()
+    }
+    return save(tensors, metadata={"psiphi": json.dumps(_record(model))})
+
+
+def from_bytes(data: bytes) -> Any:
+    """The model of `to_bytes`, on the CPU; a `FileError` where the bytes are something else."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        record = json.loads(header["__metadata__"]["psiphi"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"these bytes hold no model ({error}).") from None
+    _check_format(record, "the model in these bytes")
+    return _restored(record, tensors)
+
+
+def _check_format(record: Mapping[str, Any], what: str) -> None:
+    if record.get("format") != FORMAT:
+        raise FileError(
+            f"{what} has file format {record.get('format')!r}; this psiphi reads {FORMAT}: "
+            f"use psiphi {record.get('psiphi', 'of that version')}."
+        )
+
+
+def _restored(record: Mapping[str, Any], tensors: Mapping[str, Tensor], into: Model | None = None) -> Any:
+    model = _build(record) if into is None else into
+    _fill(model, tensors, into is None)
+    provenance = record.get("provenance")
+    model.provenance = provenance if isinstance(provenance, dict) else {}
+    return model.eval()
 
 
 def _build(record: Mapping[str, Any]) -> Model:

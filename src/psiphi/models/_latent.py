@@ -8,24 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from psiphi.basis.errors import MeasureError
+from psiphi.basis.errors import ArgumentError, MeasureError
 from psiphi.basis.noise import BLOCK, Noise
-from psiphi.basis.shapes import as_batch, check_finite
+from psiphi.basis.shapes import as_batch
+from psiphi.formulas import distortions
 from psiphi.formulas.bounds import ImportanceSums
-from psiphi.formulas.distributions import Delta, Distribution, Measure, kl
+from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
 from psiphi.models._base import Model, check_count, verb
+from psiphi.models._impute import gaps, impute
 from psiphi.parts import (
     Batch,
     Clock,
     Conditional,
     Decoder,
+    DistortionDecoder,
     LatentTrace,
     Objective,
     Player,
     Statistics,
     Term,
     adam,
+    rate,
 )
+from psiphi.parts.corruption import Corruption, Gaussian
 
 DRAW_NUMBERS = 1 << 18
 
@@ -46,10 +51,25 @@ def _no_density(model: LatentModel) -> str | None:
     return None
 
 
+def _no_score(model: LatentModel) -> str | None:
+    """Why r(x̃) is not E[x|x̃]: Tweedie's formula needs Gaussian noise and a loss whose minimiser is the mean."""
+    if not isinstance(model.corruption, Gaussian):
+        learnt = "nothing was corrupted" if model.corruption is None else "its corruption is not Gaussian"
+        return f"{learnt} in training, and a score needs additive Gaussian noise"
+    if isinstance(model.decoder, DistortionDecoder) and model.decoder.distortion is not distortions.squared:
+        return "the minimiser of its loss is not the mean E[x|x̃], which a score needs"
+    return None
+
+
+def _no_head(model: LatentModel) -> str | None:
+    return None if model.head is not None else "it was not built with labels"
+
+
 class LatentModel(Model):
     """x -> q(z|x) -> z -> p(x|z), trained on an objective that reads the pass.
 
-    Which verbs it has follows from its slots: `sample` needs a prior, `log_prob` a prior and a likelihood.
+    Which verbs it has follows from its slots: `sample` needs a prior, `log_prob` a prior and a likelihood, `score`
+    Gaussian corruption and a loss whose minimiser is the mean, `predict` a head z -> logits.
     """
 
     def __init__(
@@ -61,26 +81,49 @@ class LatentModel(Model):
         *,
         objective: Objective | Term,
         prior: nn.Module | None = None,
+        corruption: Corruption | None = None,
+        head: nn.Module | None = None,
         optimizer: adam = adam(),  # noqa: B008  a frozen value
         samples: int = 1,
     ):
         super().__init__(statistics)
         self.latent_dim = latent_dim
-        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.encoder, self.decoder, self.prior, self.head = encoder, decoder, prior, head
+        self.corruption = corruption
+        self.takes_missing = getattr(decoder, "takes_missing", False)
         self.objective, self.optimizer, self.samples = 1.0 * objective, optimizer, samples
 
     def trace(
-        self, x: Tensor, noise: Noise | None, *, x_in: Tensor | None = None, where: Tensor | None = None
+        self,
+        x: Tensor,
+        noise: Noise | None,
+        *,
+        x_in: Tensor | None = None,
+        where: Tensor | None = None,
+        y: Tensor | None = None,
     ) -> LatentTrace:
         """One pass over x (B, *shape) with `self.samples` draws of z a row; no noise: the posterior mean."""
-        x_in = x if x_in is None else x_in
-        q, decoder = self.encoder(x_in), self.decoder
-        z = q.mean.unsqueeze(0) if noise is None else q.rsample(noise, self.samples)
+        if x_in is None:
+            clean = noise is None or self.corruption is None
+            x_in = x if clean else self.corruption(x, noise.split("corruption"))  # pyright: ignore[reportOptionalCall, reportOptionalMemberAccess]
+        if self.objective.gradient and noise is not None:
+            x_in = x_in.detach().requires_grad_()
+        q, prior, decoder = self.encoder(x_in), self._prior(), self.decoder
+        z, log_q = self._code(q, prior, noise)
         many = x if len(z) == 1 else x.repeat(len(z), *[1] * (x.ndim - 1))
         p = decoder.fitted(decoder(z.flatten(0, 1)), many)
-        return LatentTrace(x, x_in, q, z, p.unflatten(len(z)), self._prior(), where)
+        return LatentTrace(x, x_in, q, z, p.unflatten(len(z)), prior, where, log_q, y, noise)
 
-    def _prior(self) -> Distribution | None:
+    def _code(self, q: Any, prior: Any, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
+        """Draws of z, and ln q(z|x) where the rate has no closed form."""
+        if prior is None or has_kl(q, prior):
+            return q.mean.unsqueeze(0) if noise is None else q.rsample(noise, self.samples), None
+        if noise is not None:
+            return draw(q, noise, self.samples)
+        z = q.mean.unsqueeze(0)
+        return z, q.log_prob(z)
+
+    def _prior(self) -> Any:
         return None if self.prior is None else self.prior()
 
     def players(self) -> list[Player]:
@@ -89,9 +132,23 @@ class LatentModel(Model):
     def check_data(self, low: float, high: float) -> None:
         self.decoder.check_support(low, high)
 
+    def check_columns(self, lows: Tensor, highs: Tensor) -> None:
+        if self.takes_missing:
+            self.decoder.check_columns(lows, highs)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def check_rows(self, x: Tensor) -> None:
+        super().check_rows(x)
+        if self.takes_missing and len(x):
+            x = x.detach()
+            lows, highs = (x.nan_to_num(end * torch.inf) for end in (1, -1))
+            missing = x.isnan().all(0)
+            self.check_columns(
+                *(each.masked_fill(missing, torch.nan) for each in (lows.amin(0), highs.amax(0)))
+            )
+
     @property
     def measure(self) -> Measure:
-        """What its numbers measure: `discrete`, `continuous` (densities) or `loss-only`."""
+        """What its numbers measure: `discrete`, `continuous` (densities), `mixed` (both) or `loss-only`."""
         if self.decoder.measure == "discrete" and self.statistics.measured and not self.statistics.binary:
             return "loss-only"
         return self.decoder.measure
@@ -105,10 +162,10 @@ class LatentModel(Model):
         return self._map(lambda part: self.encoder(part).mean, x)
 
     @verb.when(_no_posterior)
-    def posterior(self, x: Any) -> Distribution:
+    def posterior(self, x: Any) -> Any:
         """q(z|x) for a batch, on the model's device."""
         x = as_batch(x, self.shape)
-        check_finite(x.detach())
+        self.check_rows(x)
         return self.encoder(x.to(self.device, self.dtype))
 
     @verb
@@ -138,11 +195,11 @@ class LatentModel(Model):
 
     def _sample(self, noise: Noise, exact: bool) -> Tensor:
         prior: Any = self._prior()
-        p: Any = self.decoder(prior.expand(len(noise)).rsample(noise.split("z"))[0])
+        p: Any = self.decoder(prior.rsample(noise.split("z"))[0])
         return p.rsample(noise.split("x"))[0] if exact else p.mean
 
     @verb.when(_no_density)
-    def log_prob(self, x: Any, samples: int = 500, seed: int = 0) -> Tensor:
+    def log_prob(self, x: Any, samples: int = 500, seed: int | Noise = 0) -> Tensor:
         """ln p(x) by importance sampling, (B,), in nats, in the measure of `self.measure`.
 
         ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x). A lower bound in expectation; its standard
@@ -150,14 +207,14 @@ class LatentModel(Model):
         """
         return self.importance(x, samples, seed).estimate
 
-    def importance(self, x: Any, samples: int, seed: int = 0) -> ImportanceSums:
-        """The sums of importance weights behind `log_prob`, of each row."""
+    def importance(self, x: Any, samples: int, seed: int | Noise = 0) -> ImportanceSums:
+        """The sums of importance weights behind `log_prob`, of each row; seed: or the noise of each row itself."""
         samples = check_count(samples)
         x = as_batch(x, self.shape)
-        check_finite(x.detach())
+        self.check_rows(x)
         if len(x):
             self._check_measure(x)
-        noise = Noise.of(seed, len(x), self.device, self.dtype)
+        noise = seed if isinstance(seed, Noise) else Noise.of(seed, len(x), self.device, self.dtype)
         blocks = (slice(i, i + BLOCK) for i in range(0, max(1, len(x)), BLOCK))  # noise comes in blocks
         log_w = [
             self._log_weights(x[rows].to(self.device, self.dtype), noise.take(rows), samples)
@@ -169,14 +226,14 @@ class LatentModel(Model):
         """ln p(x|z) + ln p(z) − ln q(z|x) of K draws of z a row, (K, B); decoded in pieces that fit the cache."""
         q: Any = self.encoder(x)
         prior: Any = self._prior()
-        z = q.rsample(noise, samples)
+        z, log_q = draw(q, noise, samples)
         rows = max(1, DRAW_NUMBERS // (prod(self.shape) * samples))
         draws = max(1, DRAW_NUMBERS // (prod(self.shape) * max(1, min(rows, len(x)))))
         explained = [
             torch.cat([self._explain(x[i : i + rows], part) for part in z[:, i : i + rows].split(draws)])
             for i in range(0, max(1, len(x)), rows)
         ]
-        return torch.cat(explained, 1) + prior.log_prob(z) - q.log_prob(z)
+        return torch.cat(explained, 1) + prior.log_prob(z) - log_q
 
     def _explain(self, x: Tensor, z: Tensor) -> Tensor:
         """ln p(x|z), (K, B)."""
@@ -202,11 +259,58 @@ class LatentModel(Model):
     def _strangeness(self, x: Tensor) -> Tensor:
         trace = self.trace(x, None)
         loss = -trace.p.log_prob(x)[0]
-        return loss if trace.prior is None or isinstance(trace.q, Delta) else loss + kl(trace.q, trace.prior)
+        return loss if trace.prior is None or isinstance(trace.q, Delta) else loss + rate.value(trace)
+
+    @verb
+    def impute(
+        self, x: Any, where: Any = None, *, samples: int = 500, seed: int = 0, exact: bool = False
+    ) -> Tensor:
+        """x with what is missing filled by E[x_m|x_o], or by a draw from p(x_m|x_o) when `exact`: (B, *shape).
+
+        Σ_k w̃_k E[x_m|z_k], w̃_k ∝ p(x_o|z_k) p(z_k) / ½[q(z_k) + p(z_k)], with `samples` draws a row, half from the
+        posterior, half from the prior; a category is the most probable one. Without a density x_m ← ψ(φ(x))_m, again
+        and again. where: True where x is seen, (*shape) or (B, *shape); without it NaN is what is missing.
+        """
+        x, seen = gaps(self, x, where)
+        self.check_rows(x)
+        filled = impute(self, x, seen, check_count(samples), seed, exact, _no_density(self) is None)
+        return torch.where(seen, x, filled)
+
+    @verb.when(_no_score)
+    def denoise(self, x: Any, sigma: float | None = None) -> Tensor:
+        """E[x|x̃] = r(x̃) for x̃ = x + σ ε with the σ of training: (B, *shape) -> (B, *shape).
+
+        With a bottleneck it is the best that the code can carry: approximate. Raises `ArgumentError` at another σ.
+        """
+        self._training_sigma(sigma)
+        return self._map(self.forward, x)
+
+    @verb.when(_no_score)
+    def score(self, x: Any, sigma: float | None = None) -> Tensor:
+        """∇ ln p_σ(x) ≈ (r(x) − x)/σ², p_σ the data's density blurred by N(0, σ²I): (B, *shape) -> (B, *shape).
+
+        Source: Alain & Bengio, "What regularized auto-encoders learn from the data-generating distribution", 2014.
+        """
+        sigma = self._training_sigma(sigma)
+        return self._map(lambda part: (self(part) - part) / sigma**2, x)
+
+    def _training_sigma(self, sigma: float | None) -> float:
+        mine: float = self.corruption.sigma  # pyright: ignore[reportOptionalMemberAccess, reportFunctionMemberAccess]
+        if sigma is not None and abs(float(sigma) - mine) > 1e-6 * mine:
+            raise ArgumentError(
+                f"{self.title} learnt to remove noise of σ = {mine:g}; it knows nothing of {sigma:g}."
+            )
+        return mine
+
+    @verb.when(_no_head)
+    def predict(self, x: Any) -> Tensor:
+        """The most likely class given the posterior mean, argmax_y q(y | E[z|x]), (B,)."""
+        return self._map(lambda part: self.head(self.encoder(part).mean).argmax(1), x)  # pyright: ignore[reportOptionalCall]
 
 
 def _loss(model: Any, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-    return model.objective(model.trace(batch.x, batch.noise), clock)
+    with torch.set_grad_enabled(torch.is_grad_enabled() or model.objective.gradient):
+        return model.objective(model.trace(batch.x, batch.noise, y=batch.y), clock)
 
 
 def _slices(n: int, size: int) -> list[slice]:

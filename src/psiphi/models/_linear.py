@@ -11,7 +11,9 @@ from torch import Tensor
 
 from psiphi.basis.errors import DataError
 from psiphi.basis.noise import Noise
+from psiphi.formulas.gaps import factor_conditional
 from psiphi.models._base import Model, check_count, verb
+from psiphi.models._impute import gaps
 from psiphi.parts import Statistics
 
 IN_MEMORY_NUMBERS = 1 << 28
@@ -122,3 +124,22 @@ class Linear(Model):
     def anomaly_score(self, x: Any) -> Tensor:
         """−ln p(x), (B,), in nats, higher = stranger."""
         return self._map(lambda part: -self._log_prob(part), x)
+
+    @verb
+    def impute(self, x: Any, where: Any = None) -> Tensor:
+        """x with what is missing filled by E[x_m|x_o] of its density, exact: (B, *shape) -> (B, *shape).
+
+        where: True where x is seen, (*shape) or (B, *shape); without it NaN is what is missing.
+        """
+        x, seen = gaps(self, x, where)
+        home, parts = x.device, []
+        for part, there in zip(x.split(1024), seen.split(1024)):
+            filled = self._fill(part.to(self.device).flatten(1), there.to(self.device).flatten(1))
+            parts.append(filled.unflatten(1, self.shape).to(home, x.dtype))
+        return torch.where(seen, x, torch.cat(parts))
+
+    def _fill(self, x: Tensor, seen: Tensor) -> Tensor:
+        """In float64, since σ² may be far below the variances."""
+        noise = self.noise_variance.double()
+        weight = self.components.double().T * (self.variances.double() - noise).clamp(min=0).sqrt()
+        return factor_conditional(x.double(), seen, self.statistics.mean.double().flatten(), weight, noise)

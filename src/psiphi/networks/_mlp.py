@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import prod
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psiphi.basis.shapes import Shape
@@ -24,7 +25,7 @@ class MLP(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
-        self.shape_out = shape_out
+        self.shape_in, self.shape_out = shape_in, shape_out
         widths = [prod(shape_in), *hidden, prod(shape_out)]
         layers: list[nn.Module] = []
         with warnings.catch_warnings():
@@ -36,3 +37,27 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.layers(x.flatten(1))
         return out if len(self.shape_out) == 1 else out.view(len(out), *self.shape_out)
+
+
+class Transposed(nn.Module):
+    """An MLP run backwards with tied weights: W becomes Wᵀ; the biases are its own.
+
+    The forward network is referred to, not registered: its weights are its owner's.
+    """
+
+    def __init__(self, forwards: MLP):
+        super().__init__()
+        self.__dict__["forwards"] = forwards
+        linear = [layer for layer in forwards.layers if isinstance(layer, nn.Linear)]
+        activations = [layer for layer in forwards.layers if not isinstance(layer, nn.Linear)]
+        self.biases = nn.ParameterList(linear[0].weight.new_zeros(w.in_features) for w in reversed(linear))
+        self.activations = nn.ModuleList(reversed(activations))
+
+    def forward(self, z: Tensor) -> Tensor:
+        forwards: MLP = self.__dict__["forwards"]
+        linear = [layer for layer in forwards.layers if isinstance(layer, nn.Linear)]
+        for i, layer in enumerate(reversed(linear)):
+            z = F.linear(z, layer.weight.T, self.biases[i])
+            if i < len(self.activations):
+                z = self.activations[i](z)
+        return z.view(len(z), *forwards.shape_in)

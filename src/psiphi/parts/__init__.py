@@ -9,12 +9,17 @@ from psiphi.parts.conditional import (
     DistortionDecoder,
     GaussianDecoder,
     NormalEncoder,
+    RecordedDirac,
     StandardPrior,
     likelihood,
 )
+from psiphi.parts.corruption import corruption
 from psiphi.parts.objective import Objective, Term, batch_term, free_bits, nll, rate, term
 from psiphi.parts.player import Batch, Player, adam
+from psiphi.parts.posteriors import outputs, posterior
+from psiphi.parts.priors import prior
 from psiphi.parts.statistics import Statistics
+from psiphi.parts.terms import bound, contraction, label_nll, sparsity
 from psiphi.parts.trace import LatentTrace
 
 __all__ = [
@@ -31,15 +36,24 @@ __all__ = [
     "NormalEncoder",
     "Objective",
     "Player",
+    "RecordedDirac",
     "StandardPrior",
     "Statistics",
     "Term",
     "adam",
     "batch_term",
+    "bound",
+    "contraction",
+    "corruption",
     "free_bits",
+    "label_nll",
     "likelihood",
     "nll",
+    "outputs",
+    "posterior",
+    "prior",
     "rate",
+    "sparsity",
     "term",
     "warmup",
 ]

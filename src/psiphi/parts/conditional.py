@@ -71,6 +71,40 @@ class Dirac(nn.Module):
         return Delta(self.network(self.statistics(x)))
 
 
+class RecordedDirac(Dirac):
+    """A `Dirac` whose code comes with the activations of every layer on the way, the code itself last.
+
+    Layers are the network's activation functions: its modules without parameters or children, in order of use.
+    """
+
+    SHAPING = (nn.Flatten, nn.Unflatten, nn.Dropout, nn.Identity)
+
+    def __init__(self, network: nn.Module, statistics: Statistics):
+        super().__init__(network, statistics)
+        self.__dict__["activations"] = activations = [
+            module
+            for module in network.modules()
+            if not any(True for _ in module.children())
+            and not any(True for _ in module.parameters())
+            and not isinstance(module, self.SHAPING)
+        ]
+        ends = isinstance(network, nn.Sequential) and network[-1] in activations
+        self.count = len(activations) + (0 if ends else 1)
+
+    def forward(self, x: Tensor) -> Delta:
+        seen: list[Tensor] = []
+        hooks = [
+            module.register_forward_hook(lambda module, given, out: seen.append(out))
+            for module in self.__dict__["activations"]
+        ]
+        try:
+            code = self.network(self.statistics(x))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Delta(code, layers=tuple(seen) if len(seen) == self.count else (*seen, code))
+
+
 class NormalEncoder(nn.Module):
     """q(z|x) = N(μ(x), diag σ²(x)); the network gives (B, 2d): μ, then ln σ."""
 

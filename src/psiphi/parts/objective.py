@@ -26,11 +26,15 @@ class _Summable:
 
 @dataclass(frozen=True, repr=False)
 class Term(_Summable):
-    """A named quantity of a trace, in nats: (B,), or () where `batch` is set."""
+    """A named quantity of a trace, in nats: (B,), or () where `batch` is set.
+
+    gradient: it differentiates the code with respect to `x_in`.
+    """
 
     name: str
     value: Callable[[Any], Tensor]
     batch: bool = False
+    gradient: bool = False
 
     def __repr__(self) -> str:
         return self.name
@@ -46,6 +50,11 @@ class Objective(_Summable):
         names = [each.name for _, each in self.parts]
         if len(set(names)) < len(names):
             raise ArgumentError(f"an objective needs terms of different names; got {', '.join(names)}.")
+
+    @property
+    def gradient(self) -> bool:
+        """Whether a term differentiates with respect to the encoder's input."""
+        return any(each.gradient for _, each in self.parts)
 
     def __call__(self, trace: Any, clock: Clock) -> dict[str, Tensor]:
         """The weighted total as `loss`, and each part unweighted; the mean over rows is taken here."""
@@ -87,7 +96,7 @@ def batch_term(value: Callable[[Any], Tensor]) -> Term:
     return Term(value.__name__, value, batch=True)
 
 
-def _over_samples(value: Tensor) -> Tensor:
+def over_samples(value: Tensor) -> Tensor:
     """Mean over the sample axis, (K, B) -> (B,)."""
     return value.squeeze(0) if len(value) == 1 else value.mean(0)
 
@@ -95,14 +104,15 @@ def _over_samples(value: Tensor) -> Tensor:
 @term
 def nll(trace: LatentTrace) -> Tensor:
     """−ln p(x|z), mean over the K samples: the reconstruction part."""
-    return -_over_samples(trace.p.log_prob(trace.x, trace.where))
+    return -over_samples(trace.p.log_prob(trace.x, trace.where))
 
 
 @term
 def rate(trace: LatentTrace) -> Tensor:
-    """KL(q(z|x) ‖ p(z)): what the code costs."""
-    assert trace.prior is not None
-    return kl(trace.q, trace.prior)
+    """KL(q(z|x) ‖ p(z)), what the code costs; without a closed form the mean of ln q − ln p over the samples."""
+    if trace.log_q is None:
+        return kl(trace.q, trace.prior)
+    return over_samples(trace.log_q - trace.prior.log_prob(trace.z))
 
 
 def free_bits(nats: float) -> Term:

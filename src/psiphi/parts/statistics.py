@@ -35,8 +35,8 @@ class Statistics(nn.Module):
         self.register_buffer("measured", torch.tensor(False))
 
     def load(self, record: Any) -> None:
-        """Take mean, sigma, low, high, binary from a measurement; a σ of zero becomes one."""
-        self.mean.copy_(torch.as_tensor(record.mean).reshape(self.mean.shape))
+        """Take mean, sigma, low, high, binary from a measurement; a σ of zero becomes one, a mean of nothing zero."""
+        self.mean.copy_(torch.as_tensor(record.mean).nan_to_num(0.0).reshape(self.mean.shape))
         self.sigma.fill_(float(record.sigma) or 1.0)
         self.low.fill_(float(record.low))
         self.high.fill_(float(record.high))

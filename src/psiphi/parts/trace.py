@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from psiphi.formulas.distributions import Distribution, Likelihood
+from psiphi.basis.noise import Noise
+from psiphi.formulas.distributions import Likelihood
 
 
 @dataclass(frozen=True)
@@ -14,13 +16,24 @@ class LatentTrace:
     """One pass x -> q(z|x) -> z -> p(x|z), with K samples of z a row.
 
     x: (B, *shape), what is to be explained; x_in: what the encoder saw; q: (B, …); z: (K, B, …);
-    p: (K, B, …); prior: broadcasts against z, or None; where: observed coordinates, bool like x, or None.
+    p: (K, B, …); prior: broadcasts against z, or None; where: observed coordinates, bool like x, or None;
+    log_q: ln q(z|x), (K, B), where the rate has no closed form; y: labels (B,), −1 unknown, or None;
+    noise: the rows' own.
     """
 
     x: Tensor
     x_in: Tensor
-    q: Distribution
+    q: Any
     z: Tensor
     p: Likelihood
-    prior: Distribution | None
+    prior: Any
     where: Tensor | None = None
+    log_q: Tensor | None = None
+    y: Tensor | None = None
+    noise: Noise | None = None
+
+    @property
+    def log_weights(self) -> Tensor:
+        """ln w = ln p(x|z) + ln p(z) − ln q(z|x) of each sample, (K, B)."""
+        log_q = self.q.log_prob(self.z) if self.log_q is None else self.log_q
+        return self.p.log_prob(self.x, self.where) + self.prior.log_prob(self.z) - log_q

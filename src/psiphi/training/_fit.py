@@ -73,7 +73,7 @@ def fit(
     if resume and out is None:
         raise ArgumentError("resume=True needs out=, the folder that holds the checkpoint.")
     source = as_source(x, y, check=False)
-    held = None if validation is None else as_source(validation)
+    held = None if validation is None else as_source(validation, check=not _takes_missing(model))
     _check_shapes(model, source, held)
     home = model.device
     if torch.is_inference_mode_enabled():
@@ -128,16 +128,25 @@ def _look(model: Any, source: Source) -> None:
     """Measure the data once, before step 0; refuse what the likelihood cannot take."""
     if bool(model.statistics.measured):
         if isinstance(source, Indexed):
-            check_finite(source)
+            check_finite(source, missing=_takes_missing(model))
         return
     found = measure(source)
-    if found.bad:
+    if found.bad and _takes_missing(model):
+        if isinstance(source, Indexed):
+            check_finite(source, missing=True)
+    elif found.bad:
         rows = ", ".join(str(row) for row in found.bad_rows) + (", …" if found.bad > 5 else "")
         raise DataError(
             f"x has NaN or infinity in {found.bad} of {found.count} rows (rows {rows}): remove or fill them."
         )
     model.check_data(found.low, found.high)
+    getattr(model, "check_columns", lambda lows, highs: None)(found.lows, found.highs)
     model.statistics.load(found)
+
+
+def _takes_missing(model: Any) -> bool:
+    """Whether NaN in x is data that are missing, which the model's likelihood leaves out."""
+    return bool(getattr(model, "takes_missing", False))
 
 
 def _check_model(model: Any) -> None:

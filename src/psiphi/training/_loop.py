@@ -106,6 +106,7 @@ class Loop:
             began = time.monotonic()
             bar.set_postfix_str(_postfix(row))
             reasons = self._ask(row)
+            self._log()  # after the callbacks, which may add columns
             if reasons or self.done == self.total or time.monotonic() - saved >= self.plan.checkpoint_every:
                 self._save()
                 saved = time.monotonic()
@@ -139,7 +140,6 @@ class Loop:
                 self.history.best is None or value < self.history.best["validation_loss"]
             ):
                 self.history.best, self.best = row, checkpoint.snapshot(self.model)
-        self._log()
         return row
 
     def _diverged(self, culprits: list[str], means: dict[str, float]) -> None:

@@ -6,10 +6,27 @@ line then know by its name.
 """
 
 from psiphi.basis.registry import models as _models
-from psiphi.zoo._autoencoders import ae, vae
+from psiphi.zoo._autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from psiphi.zoo._classifiers import classifier
 from psiphi.zoo._linear import pca
+from psiphi.zoo._mixture import gaussian_mixture
+from psiphi.zoo._variational import conditional_vae, iwae, semi_supervised_vae, supervised_vae, vae
 
 register = _models.register
 
-__all__ = ["ae", "classifier", "pca", "register", "vae"]
+__all__ = [
+    "ae",
+    "classifier",
+    "conditional_vae",
+    "contractive_ae",
+    "denoising_ae",
+    "gaussian_mixture",
+    "iwae",
+    "k_sparse_ae",
+    "pca",
+    "register",
+    "semi_supervised_vae",
+    "sparse_ae",
+    "supervised_vae",
+    "vae",
+]

@@ -14,22 +14,52 @@ from psiphi.basis.errors import ArgumentError, ShapeError
 from psiphi.basis.noise import forked
 from psiphi.basis.shapes import Shape, show
 from psiphi.models._base import evaluating
-from psiphi.networks import MLP, ConvDecoder, ConvEncoder
+from psiphi.networks import MLP, ConvDecoder, ConvEncoder, Transposed
 
 Distortion = str | Callable[[Tensor, Tensor], Tensor]
 ENCODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvEncoder}
 DECODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvDecoder}
 HIDDEN = {"mlp": (512,), "conv": (32, 64)}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
 
 
-def check_latent(latent_dim: int, shape: Shape, least: int = 1) -> None:
+def check_latent(latent_dim: int, shape: Shape | None, least: int = 1) -> None:
+    """At least `least` numbers, and no more than the data have where a shape is given."""
     if latent_dim < least:
         raise ArgumentError(f"latent_dim must be at least {least}; got {latent_dim}.")
-    if latent_dim > prod(shape):
+    if shape is not None and latent_dim > prod(shape):
         raise ArgumentError(
             f"a latent of {latent_dim} is larger than the data ({prod(shape)} numbers, shape {show(shape)}): "
             f"nothing would be compressed; choose at most {prod(shape)}."
         )
+
+
+def check_sparsity(latent_dim: int, k: int, alpha: float) -> None:
+    check_latent(latent_dim, None)
+    if not (1 <= k <= latent_dim and round(alpha * k) >= 1):
+        raise ArgumentError(
+            f"a k-sparse code keeps k of its {latent_dim} numbers, 1 ≤ k ≤ {latent_dim}, and α k ≥ 1 outside "
+            f"training; got k = {k}, alpha = {alpha:g}."
+        )
+
+
+def check_share(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(0 < share < 1 for share in shares):
+        raise ArgumentError(f"a mean activation to aim at lies between 0 and 1; got {shares}.")
+    return shares
+
+
+def check_classes(classes: int) -> int:
+    if classes < 2:
+        raise ArgumentError(f"labels need at least 2 classes; got {classes}.")
+    return classes
 
 
 def check_weights(**weights: Any) -> None:
@@ -39,24 +69,71 @@ def check_weights(**weights: Any) -> None:
 
 
 def encoder_network(
-    net: str, own: nn.Module | None, shape: Shape, out: int, hidden: Sequence[int] | None, seed: int
+    net: str,
+    own: nn.Module | None,
+    shape: Shape,
+    out: int,
+    hidden: Sequence[int] | None,
+    seed: int,
+    activation: str = "relu",
 ) -> nn.Module:
     """Your own module, or the named one: (B, *shape) -> (B, out)."""
     if own is not None:
         return probed(own, shape, (out,), "encoder")
     with forked(seed, "encoder"):
-        return _named(ENCODERS, net)(shape, (out,), _widths(net, hidden))
+        return _named(ENCODERS, net)(shape, (out,), _widths(net, hidden), _activation(activation))
 
 
 def decoder_network(
-    net: str, own: nn.Module | None, latent_dim: int, shape: Shape, hidden: Sequence[int] | None, seed: int
+    net: str,
+    own: nn.Module | None,
+    latent_dim: int,
+    shape: Shape,
+    hidden: Sequence[int] | None,
+    seed: int,
+    activation: str = "relu",
 ) -> nn.Module:
     """Your own module, or the named one mirrored: (B, latent_dim) -> (B, *shape)."""
     if own is not None:
         return probed(own, (latent_dim,), shape, "decoder")
     widths = _widths(net, hidden)
     with forked(seed, "decoder"):
-        return _named(DECODERS, net)((latent_dim,), shape, widths[::-1] if net == "mlp" else widths)
+        widths = widths[::-1] if net == "mlp" else widths
+        return _named(DECODERS, net)((latent_dim,), shape, widths, _activation(activation))
+
+
+def networks(
+    shape: Shape,
+    latent_dim: int,
+    outputs: int | None = None,
+    *,
+    net: str,
+    hidden: Sequence[int] | None,
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+    seed: int,
+    activation: str = "relu",
+    tied: bool = False,
+    told: Shape | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder (B, *shape) -> (B, outputs) and decoder (B, latent_dim) -> (B, *shape); tied: Wᵀ in the decoder.
+
+    told: what the decoder gives, where it is of another shape.
+    """
+    phi = encoder_network(
+        net, encoder, shape, latent_dim if outputs is None else outputs, hidden, seed, activation
+    )
+    if not tied:
+        return phi, decoder_network(net, decoder, latent_dim, told or shape, hidden, seed, activation)
+    if not isinstance(phi, MLP) or decoder is not None:
+        raise ArgumentError("tied weights need the net 'mlp' and no network of your own.")
+    return phi, Transposed(phi)
+
+
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise ArgumentError(f"no activation is called {name!r}; use {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
 
 
 def _named(nets: dict[str, Any], net: str) -> Any:
@@ -75,6 +152,16 @@ def _widths(net: str, hidden: Sequence[int] | None) -> tuple[int, ...]:
     if min(widths, default=1) < 1:
         raise ArgumentError(f"hidden is a list of widths of at least 1, e.g. (512,); got {hidden!r}.")
     return widths
+
+
+def per_layer(values: float | Sequence[float], layers: int, what: str) -> tuple[float, ...]:
+    """One number for each of the layers: a single one is for all."""
+    given = (float(values),) * layers if isinstance(values, int | float) else tuple(float(v) for v in values)
+    if len(given) != layers or min(given) < 0:
+        raise ArgumentError(
+            f"{what} is a number of at least 0, or one for each of the {layers} layers (the code last); got {values!r}."
+        )
+    return given
 
 
 def probed(module: nn.Module, shape_in: Shape, shape_out: Shape, what: str) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from psiphi.app import _console as out
-from psiphi.app._open import open_model
+from psiphi.app._open import columns_of, open_model
 from psiphi.app._options import Json, Run, Seed
 
 
@@ -19,7 +19,8 @@ def sample(
     to: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="A .png, .npy or .npz. [dim]default: samples.png (or .npy) in the run[/dim]"
+            "--out",
+            help="A .png, .npy or .npz; of a table .csv or .parquet. [dim]default: samples.… in the run[/dim]",
         ),
     ] = None,
     exact: Annotated[
@@ -37,10 +38,16 @@ def sample(
     draw = model.sample  # a model that cannot says so here, before the plots are imported
     from psiphi.app import pictures
 
+    columns = columns_of(model)
     drawn = pictures.is_image(model.shape) or tuple(model.shape) == (2,)
-    path = to or run / ("samples.png" if drawn else "samples.npy")
+    path = to or run / ("samples.csv" if columns else "samples.png" if drawn else "samples.npy")
     x = draw(n, seed=seed, exact=exact).detach()
-    pictures.save(path, x, model.shape, float(model.statistics.low), float(model.statistics.high))
+    if columns and path.suffix.lower() in (".csv", ".parquet"):
+        from psiphi.data._tables import as_frame, write_table
+
+        write_table(path, as_frame(x, columns))
+    else:
+        pictures.save(path, x, model.shape, float(model.statistics.low), float(model.statistics.high))
     record = {
         "model": model.title,
         "run": str(run),

@@ -11,7 +11,7 @@ import typer
 from psiphi.app import _arguments as arguments
 from psiphi.app import _console as out
 from psiphi.app import _launch
-from psiphi.app._open import SPEC, open_data
+from psiphi.app._open import COLUMNS, SPEC, open_data
 from psiphi.app._options import DATA_HELP, Json, Quiet, Seed, Set
 from psiphi.basis.errors import ArgumentError, DivergedError, LaunchError
 
@@ -117,6 +117,8 @@ def train(
     given |= {"seed": seed, **arguments.settings(set_)}
     if "classes" in entry.parameters and given["classes"] is None:
         given["classes"] = _classes(loaded, model)
+    if "columns" in entry.parameters and loaded.columns is not None:
+        given.setdefault("columns", loaded.columns)
     built = arguments.build(entry, "model", given, loaded.shape)
 
     training = {
@@ -160,12 +162,12 @@ def train(
             raise
         _launch.again(devices)
     except DivergedError as error:
-        built.provenance[SPEC] = spec
+        _remember(built, spec, loaded)
         built.save(folder)
         raise DivergedError(f"{error} It is saved in {folder}.") from None
     if not _launch.is_first():
         return
-    built.provenance[SPEC] = spec
+    _remember(built, spec, loaded)
     built.save(folder)
     record = {
         "model": model,
@@ -181,6 +183,13 @@ def train(
         "versions": built.provenance.get("versions"),
     }
     out.emit(record) if json else _print(record, folder)
+
+
+def _remember(model: Any, spec: str, data: Any) -> None:
+    """Which data it was, and the columns of a table where the recipe lacks them."""
+    model.provenance[SPEC] = spec
+    if data.columns is not None and COLUMNS not in model.recipe["arguments"]:
+        model.provenance[COLUMNS] = data.columns
 
 
 def _print(record: dict[str, Any], folder: Path) -> None:

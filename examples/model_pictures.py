@@ -1,0 +1,197 @@
+"""Draws the pictures of the models' pages, on embedded data: `python examples/model_pictures.py [NAME ...]`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+
+import psiphi as pp
+from psiphi.app import plots
+from psiphi.app.pictures import as_change, grid, on_paper, png, save_grid
+from psiphi.basis.noise import Noise
+
+HERE = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+INK, SOFT, COOL, HOT = "#222222", "#b9b5ab", "#2f6ea5", "#b5482a"
+
+
+@torch.enable_grad()
+def trained(model, data, epochs=60, **options):
+    pp.fit(model, data, epochs=epochs, seed=0, quiet=True, **options)
+    return model
+
+
+def panels(path, titles, draw, size=2.6, columns=None):
+    """One square panel a title, drawn by draw(ax, index)."""
+    columns = columns or len(titles)
+    rows = -(-len(titles) // columns)
+    with matplotlib.rc_context({"font.size": 9.5, "axes.edgecolor": SOFT}):
+        figure = Figure(figsize=(size * columns, size * rows), layout="constrained")
+        for i, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat[: len(titles)]):
+            ax.set_title(titles[i], loc="left", color=INK)
+            ax.set(xticks=[], yticks=[])
+            draw(ax, i)
+        figure.savefig(path, dpi=140, metadata={"Software": None})
+
+
+def sparse(digits):
+    """What single units write: two rows of the k-sparse model, two of the sparse one, two of PCA."""
+    models = [
+        trained(pp.zoo.k_sparse_ae(digits.shape, 64, k=4, tied=True), digits, 80, lr=3e-3),
+        trained(pp.zoo.sparse_ae(digits.shape, 64, strength=1.0, tied=True), digits, 80, lr=3e-3),
+        trained(pp.zoo.pca(digits.shape, 32), digits),
+    ]
+    rows = []
+    for model in models:
+        atoms = pp.evaluation.atoms(model, digits.test.x)
+        busiest = model.encode(digits.test.x).square().mean(0).topk(32).indices
+        each = atoms[busiest]
+        rows.append(each / each.flatten(1).abs().amax(1).view(-1, 1, 1, 1))
+    page = on_paper(grid(as_change(torch.cat(rows), 1.0), columns=16))
+    (HERE / "sparse.png").write_bytes(png(page, 5))
+
+
+def denoising(digits):
+    """Test digits, with noise of σ = 0.3, and the denoised ones."""
+    model = trained(pp.zoo.denoising_ae(digits.shape, 128), digits, 100)
+    x = digits.test.x[:16]
+    noisy = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    save_grid(HERE / "denoising.png", torch.cat([x, noisy, model.denoise(noisy)]), columns=16)
+
+
+def contractive(digits):
+    """How far a code moves, in units of the codes' spread, as noise is added to the picture."""
+    sigmas = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    x = digits.test.x
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    series = []
+    for name, strength, colour in (("λ = 0", 0.0, "bare"), ("λ = 0.1", 0.1, "gray"), ("λ = 1", 1.0, "vae")):
+        model = pp.zoo.contractive_ae(digits.shape, 8, strength=strength, tied=True, activation="sigmoid")
+        trained(model, digits, 60)
+        z = model.encode(x)
+        spread = (z - z.mean(0)).square().sum(1).mean().sqrt()
+        moved = [float((model.encode(x + s * noise) - z).norm(dim=1).mean() / spread) for s in sigmas]
+        error = pp.evaluation.reconstruction(model, x).squared_error
+        print(name, [round(m, 3) for m in moved], f"squared error {error:.3f}")
+        series.append((name, sigmas, moved, colour, False))
+    plots.png(HERE / "contractive.png", plots.curves(series, "σ of the noise", "‖φ(x̃) − φ(x)‖ / spread"))
+
+
+def priors(digits):
+    """Codes of two numbers, and draws of the prior that was learnt with them."""
+    names = ["standard", "mixture:16", "vamp:16", "flow"]
+    models = []
+    for name in names:
+        model = trained(pp.zoo.vae(digits.shape, 2, prior=name, hidden=(256, 256)), digits, 60)
+        found = pp.evaluation.elbo(model, digits.test.x)
+        print(name, found)
+        models.append((model, found))
+
+    def draw(ax, i):
+        model, _ = models[i]
+        drawn = model.prior().rsample(Noise.of(0, 1500))[0]
+        codes = model.encode(digits.train.x)
+        ax.scatter(*drawn.T, s=3, color=COOL, alpha=0.45, linewidths=0)
+        ax.scatter(*codes.T, s=3, color=HOT, alpha=0.5, linewidths=0)
+        ax.set_aspect("equal", "datalim")
+
+    panels(HERE / "priors.png", names, draw)
+
+
+def iwae(digits):
+    """The bound of a VAE and of an IWAE as the number of draws grows, on held-out digits."""
+    x, counts, series = digits.test.x[:200], [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], []
+    for name, model, colour in (
+        ("VAE", pp.zoo.vae(digits.shape, 8, samples=20), "gray"),
+        ("IWAE, K = 20", pp.zoo.iwae(digits.shape, 8, samples=20), "vae"),
+    ):
+        trained(model, digits, 40)
+        bounds = [float(model.log_prob(x, samples=k, seed=1).mean()) for k in counts]
+        print(name, [round(b, 2) for b in bounds])
+        series.append((name, [torch.tensor(k).log10().item() for k in counts], bounds, colour, False))
+    draw = plots.curves(series, "log₁₀ K, draws a row", "mean ln (1/K) Σ p(x, z)/q(z|x), nats", room=0.3)
+    plots.png(HERE / "iwae.png", draw)
+
+
+def labelled(digits):
+    """One code a row, one label a column."""
+    model = trained(pp.zoo.conditional_vae(digits.shape, 8), digits, 60)
+    z = torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+    y = torch.arange(10).repeat(6)
+    save_grid(HERE / "labelled.png", model.decode(z.repeat_interleave(10, 0), y=y), columns=10)
+
+
+def mixture(digits):
+    """Two rows of means of components, two rows of draws from the mixture."""
+    model = trained(pp.zoo.gaussian_mixture(digits.shape, 32, reg_covar=0.05), digits)
+    order = model.weights.argsort(descending=True)
+    save_grid(HERE / "mixture.png", torch.cat([model.centres[order], model.sample(32)]), columns=16)
+
+
+def imputed(digits):
+    """Test digits; without their lower half; filled by PCA; by the mixture; by the VAE."""
+    x = digits.test.x[:16]
+    seen = torch.ones(digits.shape, dtype=torch.bool)
+    seen[:, 4:] = False
+    gaps = torch.where(seen, x, 0.0)
+    pca = trained(pp.zoo.pca(digits.shape, 16), digits)
+    mixed = trained(pp.zoo.gaussian_mixture(digits.shape, 32, reg_covar=0.05), digits)
+    vae = trained(pp.zoo.vae(digits.shape, 8, hidden=(512,)), digits, 60)
+    filled = [pca.impute(x, seen), mixed.impute(x, seen), vae.impute(x, seen)]
+    held = digits.test.x
+    for name, model in (("PCA", pca), ("mixture", mixed), ("VAE", vae)):
+        error = (model.impute(held, seen) - held)[..., 4:, :].square().mean().sqrt()
+        print(f"{name} rms of the missing pixels {error:.4f}")
+    save_grid(HERE / "imputed.png", torch.cat([x, gaps, *filled]), columns=16)
+
+
+def rates(digits):
+    """Distortion against rate for VAEs trained at several β."""
+    found = pp.evaluation.rate_distortion(
+        lambda beta: pp.zoo.vae(digits.shape, 8, beta=beta, hidden=(128,), likelihood="gaussian:0.1"),
+        digits, (0.3, 1.0, 3.0, 10.0, 30.0), epochs=30, quiet=True,
+    )  # fmt: skip
+    print(found)
+    plots.png(HERE / "rate-distortion.png", plots.rate_distortion(found.points))
+
+
+def outliers(digits):
+    """The score of OutlierDetector over the plane, and the line where it refuses, around two moons."""
+    x = pp.data.load("moons:n=600").train.x.double().numpy()
+    detector = pp.estimators.OutlierDetector(contamination=0.02, random_state=0).fit(x)
+    across, up = torch.linspace(-1.9, 2.9, 120), torch.linspace(-1.4, 1.9, 90)
+    points = torch.stack(torch.meshgrid(across, up, indexing="xy"), -1).view(-1, 2).double().numpy()
+    scores = detector.decision_function(points).reshape(90, 120)
+
+    def draw(ax, i):
+        ax.contourf(across, up, scores, levels=12, cmap="Blues")
+        ax.contour(across, up, scores, levels=[0.0], colors=HOT, linewidths=1.6)
+        ax.scatter(*x.T, s=3, color=INK, linewidths=0)
+        ax.set_aspect("equal")
+
+    panels(HERE / "outliers.png", ["score; the line is where predict turns to −1"], draw, size=4.4)
+
+
+PICTURES = {
+    each.__name__: each
+    for each in (
+        sparse, denoising, contractive, priors, iwae, labelled, mixture, imputed, rates, outliers,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    digits = pp.data.load("digits")
+    for name in sys.argv[1:] or PICTURES:
+        start = time.process_time()
+        with torch.no_grad():
+            PICTURES[name](digits)
+        print(f"{name}: {time.process_time() - start:.0f} s of CPU", flush=True)
+
+
+if __name__ == "__main__":
+    main()

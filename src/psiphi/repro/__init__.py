@@ -1,0 +1,26 @@
+"""Published tables, a recipe each: a setting in minutes and a full one. `psiphi repro NAME` runs them.
+
+A recipe composes models of the zoo, `fit` and `evaluation`; it has no training loop of its own.
+"""
+
+from psiphi.repro import adbench, hinton2006, iwae2016, ksparse2013, m2
+from psiphi.repro._recipe import Found, Job, Outcome, Recipe, Row, find
+
+RECIPES: dict[str, Recipe] = {
+    module.RECIPE.name: module.RECIPE for module in (adbench, hinton2006, iwae2016, ksparse2013, m2)
+}
+
+__all__ = [
+    "RECIPES",
+    "Found",
+    "Job",
+    "Outcome",
+    "Recipe",
+    "Row",
+    "adbench",
+    "find",
+    "hinton2006",
+    "iwae2016",
+    "ksparse2013",
+    "m2",
+]
