@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-VERBS = ("tour", "train", "sample", "evaluate", "attack", "verify", "models", "data")
+VERBS = (
+    "tour", "train", "sample", "apply", "impute", "evaluate", "compare", "attack", "verify", "repro", "models", "data",
+)  # fmt: skip
 
 
 def test_help_imports_neither_torch_nor_numpy() -> None:

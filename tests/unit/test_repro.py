@@ -14,6 +14,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from psiphi import zoo
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.networks import TopK
 from psiphi.parts import Clock
@@ -154,6 +155,16 @@ def test_hinton_measures_squared_errors_of_test_images(folder):
     assert deep < 0.8 * ((test - mean) ** 2).sum(1).mean()
     again = replace(hinton2006.RECIPE, quick=tiny).run(quick=True, folder=folder)
     assert again.found == found.found
+
+
+def test_initial_weights_keep_a_signals_size():
+    """Each weight's variance is 2/inputs within four standard errors, σ² √(2/n) for n normal draws."""
+    model = zoo.ae(400, 20, hidden=(300,))
+    hinton2006.spread(model, 3)
+    for layer in (part for part in model.modules() if isinstance(part, torch.nn.Linear)):
+        wanted, n = 2 / layer.in_features, layer.weight.numel()
+        assert abs(float(layer.weight.detach().square().mean()) / wanted - 1) < 4 * (2 / n) ** 0.5
+        assert not layer.bias.any()
 
 
 def test_a_recipe_says_how_it_goes(folder):

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from psiphi import __version__
 from psiphi.app import _launch
+from psiphi.app.commands._apply import apply
 from psiphi.app.commands._attack import attack
 from psiphi.app.commands._compare import compare
 from psiphi.app.commands._evaluate import evaluate
@@ -104,7 +105,7 @@ def psiphi(
     """
 
 
-for verb in (tour, train, sample, impute, evaluate, compare, attack, verify, repro, models, data):
+for verb in (tour, train, sample, apply, impute, evaluate, compare, attack, verify, repro, models, data):
     app.command()(verb)
 
 

@@ -156,7 +156,8 @@ def linear_vae() -> list[Measured]:
 def reparametrised_gradient() -> list[Measured]:
     """Each draw has μ and σ of its own, so that the spread of the gradients gives the standard error.
 
-    Through z = L ε, ∇_L E[z₁² + 3 z₂²] = (2 L₁, 6 L₂) by rows; through an affine flow z = a u + b of u = μ + σ ε, (2a(aμ + b), 2a²σ).
+    Through z = L ε, ∇_L E[z₁² + 3 z₂²] = (2 L₁, 6 L₂) by rows; through an affine flow z = a u + b of
+    u = μ + σ ε, (2a(aμ + b), 2a²σ).
     """
     rows, mu, sigma = 40_000, 0.7, 1.3
     mean = torch.full((rows, 1), mu, dtype=torch.float64, requires_grad=True)

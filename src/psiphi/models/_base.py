@@ -156,6 +156,13 @@ class Model(nn.Module):
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
+def check_unlabelled(model: Model, y: Any) -> None:
+    if y is not None:
+        raise ArgumentError(
+            f"{model.title} knows no labels to draw from: leave y out, or use conditional_vae."
+        )
+
+
 def check_count(n: Any) -> int:
     if not isinstance(n, Integral) or n < 1:
         raise ArgumentError(f"the number of samples must be an integer of at least 1; got {n!r}.")

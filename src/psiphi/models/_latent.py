@@ -14,7 +14,7 @@ from psiphi.basis.shapes import as_batch
 from psiphi.formulas import distortions
 from psiphi.formulas.bounds import ImportanceSums
 from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
-from psiphi.models._base import Model, check_count, verb
+from psiphi.models._base import Model, check_count, check_unlabelled, verb
 from psiphi.models._impute import gaps, impute
 from psiphi.parts import (
     Batch,
@@ -190,6 +190,7 @@ class LatentModel(Model):
 
         Draw i of a seed is the same whatever n.
         """
+        check_unlabelled(self, y)
         noise = Noise.of(seed, check_count(n), self.device, self.dtype)
         return torch.cat([self._sample(noise.take(rows), exact) for rows in _slices(n, prod(self.shape))])
 

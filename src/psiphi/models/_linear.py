@@ -12,7 +12,7 @@ from torch import Tensor
 from psiphi.basis.errors import DataError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.gaps import factor_conditional
-from psiphi.models._base import Model, check_count, verb
+from psiphi.models._base import Model, check_count, check_unlabelled, verb
 from psiphi.models._impute import gaps
 from psiphi.parts import Statistics
 
@@ -100,6 +100,7 @@ class Linear(Model):
     @verb
     def sample(self, n: int, *, seed: int = 0, y: Any = None, exact: bool = False) -> Tensor:
         """mean + z U with z ~ N(0, diag(λ − σ²)); plus σ ξ when `exact`. (n, *shape)."""
+        check_unlabelled(self, y)
         noise = Noise.of(seed, check_count(n), self.device, self.dtype)
         spread = (self.variances - self.noise_variance).clamp(min=0).sqrt()
         x = self._decode(noise.split("z").normal((self.latent_dim,)) * spread)

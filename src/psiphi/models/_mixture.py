@@ -14,7 +14,7 @@ from psiphi.basis.noise import Noise, forked
 from psiphi.basis.shapes import as_batch, check_finite
 from psiphi.formulas import mixtures
 from psiphi.formulas.mixtures import Categorical
-from psiphi.models._base import CHUNK_NUMBERS, Model, check_count, verb
+from psiphi.models._base import CHUNK_NUMBERS, Model, check_count, check_unlabelled, verb
 from psiphi.models._impute import gaps
 from psiphi.parts import Batch, Clock, Player, Statistics, adam
 
@@ -194,6 +194,7 @@ class Mixture(Model):
 
         Draw i of a seed is the same whatever n. (E[x|z] alone would be one of K points.)
         """
+        check_unlabelled(self, y)
         noise = Noise.of(seed, check_count(n), self.device, self.dtype)
         eps = noise.split("x").normal((prod(self.shape),))
         scale, u = self.scale, torch.empty_like(eps)

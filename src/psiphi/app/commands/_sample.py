@@ -20,12 +20,16 @@ def sample(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             help="A .png, .npy or .npz; of a table .csv or .parquet. [dim]default: samples.… in the run[/dim]",
         ),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Draw x from p(x|z), noise and all, instead of its mean.")
     ] = False,
+    label: Annotated[
+        int | None, typer.Option(help="Draw this class, 0 to classes − 1, from a model of labelled data.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw new data from a model: a grid of pictures, a scatter plot, or numbers.
@@ -41,7 +45,7 @@ def sample(
     columns = columns_of(model)
     drawn = pictures.is_image(model.shape) or tuple(model.shape) == (2,)
     path = to or run / ("samples.csv" if columns else "samples.png" if drawn else "samples.npy")
-    x = draw(n, seed=seed, exact=exact).detach()
+    x = draw(n, seed=seed, y=label, exact=exact).detach()
     if columns and path.suffix.lower() in (".csv", ".parquet"):
         from psiphi.data._tables import as_frame, write_table
 
@@ -55,6 +59,7 @@ def sample(
         "n": n,
         "seed": seed,
         "exact": exact,
+        "label": label,
         "shape": list(x.shape),
         "low": float(x.min()),
         "high": float(x.max()),
