@@ -49,5 +49,6 @@ for kind in NOISES:
     print(kind, *(f"{name} {psnr(each):.1f} dB" for name, each in found.items()), sep="   ")
     rows += [test[::25][:12], *(each[::25][:12] for each in found.values())]
 
-save_grid("runs/denoising.png", torch.cat(rows), columns=min(12, len(test[::25])))
+ink = 1 - torch.cat(rows) if folder else torch.cat(rows)  # save_grid draws 1 as black: right for digits only
+save_grid("runs/denoising.png", ink, columns=min(12, len(test[::25])))
 print("runs/denoising.png: for each noise the pictures, noisy, by the median, by PCA, by the autoencoder")

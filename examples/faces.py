@@ -32,7 +32,7 @@ models = {
 print(f"{len(train.x)} pictures to learn from, {len(test.x)} to recognise, {len(train.y.unique())} classes\n")
 print(f"{'':<28} {'linear probe':>22} {'nearest code':>22} {'squared error':>14}")
 for name, model in models.items():
-    pp.fit(model, train.x, epochs=150, batch_size=20)
+    pp.fit(model, train.x, epochs=150 if folder else 30, batch_size=20)
     found = pp.evaluation.latents(model, test.x, test.y, train=train, parts=("labels",))
     error = pp.evaluation.reconstruction(model, test.x).squared_error
     print(f"{name:<28} {found.probe!s:>22} {found.neighbours!s:>22} {error:>14.2f}")

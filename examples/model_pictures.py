@@ -25,17 +25,15 @@ def trained(model, data, epochs=60, **options):
     return model
 
 
-def panels(path, titles, draw, size=2.6, columns=None):
-    """One square panel a title, drawn by draw(ax, index)."""
-    columns = columns or len(titles)
-    rows = -(-len(titles) // columns)
+def panels(path, titles, draw, size):
+    """A row of panels, one a title, drawn by draw(ax, index)."""
     with matplotlib.rc_context({"font.size": 9.5, "axes.edgecolor": SOFT}):
-        figure = Figure(figsize=(size * columns, size * rows), layout="constrained")
-        for i, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat[: len(titles)]):
-            ax.set_title(titles[i], loc="left", color=INK)
+        figure = Figure(figsize=(size[0] * len(titles), size[1]), layout="constrained")
+        for i, ax in enumerate(figure.subplots(1, len(titles), squeeze=False).flat):
+            ax.set_title(titles[i], loc="left", color=INK, fontsize=9.5)
             ax.set(xticks=[], yticks=[])
             draw(ax, i)
-        figure.savefig(path, dpi=140, metadata={"Software": None})
+        figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def sparse(digits):
@@ -69,7 +67,11 @@ def contractive(digits):
     x = digits.test.x
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     series = []
-    for name, strength, colour in (("λ = 0", 0.0, "bare"), ("λ = 0.1", 0.1, "gray"), ("λ = 1", 1.0, "vae")):
+    for name, strength, colour in (
+        ("λ = 0", 0.0, "bare"),
+        ("λ = 0.01", 0.01, "gray"),
+        ("λ = 0.1", 0.1, "vae"),
+    ):
         model = pp.zoo.contractive_ae(digits.shape, 8, strength=strength, tied=True, activation="sigmoid")
         trained(model, digits, 60)
         z = model.encode(x)
@@ -99,19 +101,20 @@ def priors(digits):
         ax.scatter(*codes.T, s=3, color=HOT, alpha=0.5, linewidths=0)
         ax.set_aspect("equal", "datalim")
 
-    panels(HERE / "priors.png", names, draw)
+    panels(HERE / "priors.png", names, draw, (2.6, 2.6))
 
 
 def iwae(digits):
-    """The bound of a VAE and of an IWAE as the number of draws grows, on held-out digits."""
-    x, counts, series = digits.test.x[:200], [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], []
+    """The bound of a VAE and of an IWAE as the number of draws grows, on held-out points of two moons."""
+    moons, counts, series = pp.data.load("moons:n=3000"), [5, 10, 20, 50, 100, 200, 500, 1000], []
+    how = dict(hidden=(64, 64), likelihood="gaussian:0.1", samples=20)
     for name, model, colour in (
-        ("VAE", pp.zoo.vae(digits.shape, 8, samples=20), "gray"),
-        ("IWAE, K = 20", pp.zoo.iwae(digits.shape, 8, samples=20), "vae"),
+        ("VAE", pp.zoo.vae(moons.shape, 2, **how), "gray"),
+        ("IWAE, K = 20", pp.zoo.iwae(moons.shape, 2, **how), "vae"),
     ):
-        trained(model, digits, 40)
-        bounds = [float(model.log_prob(x, samples=k, seed=1).mean()) for k in counts]
-        print(name, [round(b, 2) for b in bounds])
+        trained(model, moons, 60)
+        bounds = [float(model.log_prob(moons.test.x, samples=k, seed=1).mean()) for k in counts]
+        print(name, [round(b, 3) for b in bounds])
         series.append((name, [torch.tensor(k).log10().item() for k in counts], bounds, colour, False))
     draw = plots.curves(series, "log₁₀ K, draws a row", "mean ln (1/K) Σ p(x, z)/q(z|x), nats", room=0.3)
     plots.png(HERE / "iwae.png", draw)
@@ -173,7 +176,7 @@ def outliers(digits):
         ax.scatter(*x.T, s=3, color=INK, linewidths=0)
         ax.set_aspect("equal")
 
-    panels(HERE / "outliers.png", ["score; the line is where predict turns to −1"], draw, size=4.4)
+    panels(HERE / "outliers.png", ["score; the line is where predict turns to −1"], draw, (4.4, 3.3))
 
 
 PICTURES = {

@@ -99,7 +99,7 @@ with torch.no_grad():
     retrieval(f"denoising ae, {SIZE} numbers", dae.encode(a).numpy(), dae.encode(b).numpy())
 
 codes = pp.evaluation.atoms(dae, x[:2000]).numpy().T
-chosen = [word for word in WORDS if word in words] or ["matrix", "filter", "random", "bessel", "test", "root"]
+chosen = WORDS if folder else ["matrix", "filter", "random", "bessel", "eigenvalues", "root"]
 print("\nThe words nearest to a word, by the decoder and by LSA:")
 for word in chosen:
     print(f"  {word:<12} {nearest(word, codes, words):<55} | {nearest(word, lsa.components_.T, words)}")

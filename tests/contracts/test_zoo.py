@@ -630,12 +630,9 @@ def test_every_model_is_documented(name):
     assert len(entry.summary) > 20
     assert doc is not None
     described = doc.split("\n", 1)[1]
-    for other in re.findall(r"rest\s+as in `(\w+)`", doc):  # and what that one refers to
-        described += inspect.getdoc(models[other].build) or ""
-        described += "".join(
-            inspect.getdoc(models[each].build) or ""
-            for each in re.findall(r"rest\s+as in `(\w+)`", described)
-        )
+    while said := re.search(r"rest\s+as in `(\w+)`", doc):  # and what that one says, and so on
+        doc = inspect.getdoc(models[said[1]].build) or ""
+        described += doc
     shared = {"shape", "latent_dim", "seed", "net", "hidden", "encoder", "decoder"}
     for parameter in set(entry.parameters) - shared:
         assert parameter in described, f"{name} does not say what {parameter} is"

@@ -78,7 +78,7 @@ class Loop:
         self.model.train()
         bar = tqdm(
             total=self.total, initial=self.done, desc=self.model.title, unit="step", file=sys.stderr,
-            disable=self.plan.quiet or self.world.rank > 0, leave=False, mininterval=0.2,
+            disable=self.plan.quiet or self.world.rank > 0, leave=False, mininterval=0.2 if sys.stderr.isatty() else 10,
         )  # fmt: skip
         try:
             with bar:

@@ -15,7 +15,7 @@ from psiphi.basis.shapes import as_shape
 from psiphi.models import LabelledModel, LatentModel
 from psiphi.models._base import check_count
 from psiphi.models._labelled import label_nll, labelled, unlabelled
-from psiphi.parts import NormalEncoder, StandardPrior, Statistics, nll, rate
+from psiphi.parts import NormalEncoder, Objective, StandardPrior, Statistics, nll, rate
 from psiphi.parts.labelled import LabelledDecoder, LabelledEncoder
 from psiphi.zoo._build import (
     Distortion,
@@ -62,11 +62,7 @@ def vae(
     shape, data = as_shape(shape), data_of(as_shape(shape), columns, prior)
     check_latent(latent_dim, shape)
     check_count(samples)
-    check_weights(beta=beta, warmup=warmup, free_bits=free_bits)
-    if free_bits and (posterior, prior) != ("diagonal", "standard"):
-        raise ArgumentError(
-            "free_bits are counted by coordinate: they need a diagonal posterior and a standard prior."
-        )
+    cost = _cost(beta, warmup, free_bits, plain=(posterior, prior) == ("diagonal", "standard"))
     phi, psi = networks(
         data.seen, latent_dim, parts.outputs(posterior, latent_dim), net=net, hidden=hidden, activation=activation,
         encoder=encoder, decoder=decoder, seed=seed, told=data.told,
@@ -75,7 +71,6 @@ def vae(
         q = parts.posterior(posterior, data.encoder(phi), data.statistics, latent_dim)
         p_z = parts.prior(prior, latent_dim, q, data.statistics)
     p = data.decoder(likelihood, psi)
-    cost = _weight(beta, warmup) * (parts.free_bits(free_bits) if free_bits else rate)
     return LatentModel(data.statistics, latent_dim, q, p, prior=p_z, objective=nll + cost, samples=samples)
 
 
@@ -236,5 +231,12 @@ def _labelled(
     return LabelledEncoder(phi, statistics, planes), LabelledDecoder(p)
 
 
-def _weight(beta: float, epochs: float) -> float | parts.warmup:
-    return parts.warmup(beta, epochs) if epochs else beta
+def _cost(beta: float, warmup: float, free_bits: float, plain: bool) -> Objective:
+    """β KL with its warm-up and free bits; `plain`: a diagonal posterior and a standard prior."""
+    check_weights(beta=beta, warmup=warmup, free_bits=free_bits)
+    if free_bits and not plain:
+        raise ArgumentError(
+            "free_bits are counted by coordinate: they need a diagonal posterior and a standard prior."
+        )
+    weight = parts.warmup(beta, warmup) if warmup else beta
+    return weight * (parts.free_bits(free_bits) if free_bits else rate)
