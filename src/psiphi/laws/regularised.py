@@ -146,7 +146,12 @@ def contractive() -> list[Measured]:
     trace = model.trace(many, Noise.of(SEED, 4000, dtype=torch.float64))
     estimates = model.objective.parts[1][1].value(trace).detach()
     return [
-        Measured("‖J‖²_F against autograd's, largest gap", 0, float((exact.detach() - by_autograd).abs().max()), 1e-9),
+        Measured(
+            "‖J‖²_F against autograd's, largest gap",
+            0,
+            float((exact.detach() - by_autograd).abs().max()),
+            1e-9,
+        ),
         Measured(
             "‖J‖²_F by two random projections",
             float(exact[0].detach()),
