@@ -1,4 +1,4 @@
-"""Law 29, the part about what is missing: masked likelihoods, and imputation that equals the exact conditional."""
+"""Law 29: PCA through our verbs, masked likelihoods, and imputation that equals the exact conditional."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def conditional(known: LinearGaussian, x: Tensor, seen: Tensor) -> Tensor:
     return filled
 
 
-@law("29", "PCA fills gaps with the Gaussian conditional")
+@law("29", "PCA's codes, scores and imputation are scikit-learn's, and the Gaussian conditional's")
 @torch.no_grad()
 def pca_imputation() -> list[Measured]:
-    """Against C_mo C_oo⁻¹ of the covariance that scikit-learn gives for the same fit, by another route; float64."""
+    """Imputation against C_mo C_oo⁻¹ of the covariance that scikit-learn gives for the same fit; float64."""
     from sklearn.decomposition import PCA
 
     x = LinearGaussian.random(6, 3, 0.4, SEED, torch.float64).draw(300, SEED)
@@ -80,7 +80,12 @@ def pca_imputation() -> list[Measured]:
         seen = torch.tensor([True, False, True, True, False, False])
         wanted = conditional(known, x, seen)
         off = (model.impute(torch.where(seen, x, torch.nan)) - wanted).abs().max()
-        found.append(Measured(f"{components} of 6 components: largest difference", 0.0, float(off), 1e-8))
+        codes = (model.encode(x) - torch.as_tensor(theirs.transform(x.numpy()))).abs().max()
+        scores = (model.anomaly_score(x) + torch.as_tensor(theirs.score_samples(x.numpy()))).abs().max()
+        found += [
+            Measured(f"{components} of 6 components, {what}: largest difference", 0.0, float(gap), 1e-8)
+            for what, gap in (("imputation", off), ("codes", codes), ("−ln p(x)", scores))
+        ]
     return found
 
 
