@@ -16,6 +16,8 @@ from torch import Tensor
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.basis.registry import Registry
+from psiphi.formulas.distributions import FullNormal
+from psiphi.formulas.mixtures import log_density
 
 Points = Float[Tensor, "rows dimension"]
 Labels = Int[Tensor, "rows"]
@@ -48,10 +50,10 @@ class Mixture:
 
     def log_prob(self, x: Points) -> Float[Tensor, "rows"]:
         """ln p(x), in nats."""
-        modes, dimension = self.means.shape
-        distance = (x[:, None, :] - self.means.to(x)).square().sum(2)
-        parts = -distance / (2 * self.sigma**2) - dimension * (log(self.sigma) + 0.5 * log(2 * pi))
-        return parts.logsumexp(1) - log(modes)
+        modes = len(self.means)
+        return log_density(
+            x, x.new_full((modes,), -log(modes)), self.means.to(x), x.new_full((1, 1), self.sigma)
+        )
 
     @property
     def covariance(self) -> Float[Tensor, "dimension dimension"]:
@@ -93,11 +95,8 @@ class Gaussian:
         return self.mean.to(noise.device, noise.dtype) + spread
 
     def log_prob(self, x: Points) -> Float[Tensor, "rows"]:
-        """ln p(x) = −½ ‖L⁻¹(x − m)‖² − ln det L − (d/2) ln 2π, in nats."""
-        factor = torch.linalg.cholesky(self.covariance).to(x)
-        white = torch.linalg.solve_triangular(factor, (x - self.mean.to(x)).T, upper=False)
-        constant = factor.diagonal().log().sum() + 0.5 * len(self.mean) * log(2 * pi)
-        return -0.5 * white.square().sum(0) - constant
+        """ln p(x), in nats."""
+        return FullNormal(self.mean.to(x), torch.linalg.cholesky(self.covariance).to(x)).log_prob(x)
 
     def smoothed(self, sigma: float) -> Gaussian:
         """The distribution of x + sigma ξ, ξ standard normal."""

@@ -9,6 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def log_weights(log_likelihood: Tensor, log_prior: Tensor, log_q: Tensor) -> Tensor:
+    """ln w = ln p(x|z) + ln p(z) − ln q(z|x) of draws z ~ q, in whatever shape they come.
+
+    Source: Kingma & Welling, "Auto-encoding variational Bayes", 2013, app. D.
+    """
+    return log_likelihood + log_prior - log_q
+
+
 def log_mean_exp(log_w: Float[Tensor, "k *b"]) -> Float[Tensor, " *b"]:
     """ln (1/K) Σ_k w_k: the importance-weighted bound, and the estimate of ln p(x).
 

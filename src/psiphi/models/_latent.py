@@ -12,7 +12,7 @@ from psiphi.basis.errors import ArgumentError, MeasureError
 from psiphi.basis.noise import BLOCK, Noise
 from psiphi.basis.shapes import as_batch
 from psiphi.formulas import distortions
-from psiphi.formulas.bounds import ImportanceSums
+from psiphi.formulas.bounds import ImportanceSums, log_weights
 from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
 from psiphi.models._base import Model, check_count, check_unlabelled, verb
 from psiphi.models._impute import gaps, impute
@@ -234,7 +234,7 @@ class LatentModel(Model):
             torch.cat([self._explain(x[i : i + rows], part) for part in z[:, i : i + rows].split(draws)])
             for i in range(0, max(1, len(x)), rows)
         ]
-        return torch.cat(explained, 1) + prior.log_prob(z) - log_q
+        return log_weights(torch.cat(explained, 1), prior.log_prob(z), log_q)
 
     def _explain(self, x: Tensor, z: Tensor) -> Tensor:
         """ln p(x|z), (K, B)."""

@@ -135,6 +135,10 @@ class Mixture(Model):
         joint = torch.cat([mixtures.log_joint(part, *theta) for part in u.split(rows)])
         return joint - prod(self.shape) * self.statistics.sigma.log()
 
+    def log_density(self, x: Tensor) -> Tensor:
+        """ln p(x) = ln Σ_k p(x, k), (B,)."""
+        return self.log_joint(x).logsumexp(1)
+
     # ------------------------------------------------------------------------------------------ the code
     def _encode(self, x: Tensor) -> Tensor:
         return self.log_joint(x).softmax(1)
@@ -181,12 +185,12 @@ class Mixture(Model):
     @verb
     def log_prob(self, x: Any, samples: int = 0, seed: int = 0) -> Tensor:
         """ln Σ_k w_k N(x; μ_k, Σ_k), exact, (B,), in nats; `samples` and `seed` have no effect."""
-        return self._map(lambda part: self.log_joint(part).logsumexp(1), x)
+        return self._map(self.log_density, x)
 
     @verb
     def anomaly_score(self, x: Any) -> Tensor:
         """−ln p(x), (B,), in nats, higher = stranger."""
-        return self._map(lambda part: -self.log_joint(part).logsumexp(1), x)
+        return self._map(lambda part: -self.log_density(part), x)
 
     @verb
     def sample(self, n: int, *, seed: int = 0, y: Any = None, exact: bool = False) -> Tensor:
@@ -276,7 +280,7 @@ class Mixture(Model):
 
 
 def _loss(model: Any, batch: Batch, clock: Clock) -> dict[str, Tensor]:
-    loss = -model.log_joint(batch.x).logsumexp(1).mean()
+    loss = -model.log_density(batch.x).mean()
     return {"loss": loss, "nll": loss.detach()}
 
 

@@ -201,15 +201,20 @@ class FixedScale(nn.Module):
         return self.log_scale
 
 
+def floored(sigma: Tensor, raw: Tensor) -> Tensor:
+    """ln σ = ln σ_data + floor + softplus(a − floor), never below 10⁻³ σ_data; a = 0 is about σ_data."""
+    return sigma.log() + LOG_SIGMA_FLOOR + F.softplus(raw - LOG_SIGMA_FLOOR)
+
+
 class LearnedScale(nn.Module):
-    """One σ learned by gradient, never below 10⁻³ σ_data: ln σ = ln σ_data + floor + softplus(a − floor)."""
+    """One σ learned by gradient, `floored`."""
 
     def __init__(self):
         super().__init__()
         self.raw = nn.Parameter(torch.zeros(()))
 
     def forward(self, statistics: Statistics) -> Tensor:
-        return statistics.sigma.log() + LOG_SIGMA_FLOOR + F.softplus(self.raw - LOG_SIGMA_FLOOR)
+        return floored(statistics.sigma, self.raw)
 
     def fitted(self, mean: Tensor, x: Tensor, statistics: Statistics) -> Tensor:
         return self(statistics)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psiphi.basis.errors import DataError
 from psiphi.formulas.distributions import Measure
 from psiphi.formulas.mixed import Mixed, Sizes, layout, unroll
-from psiphi.parts.conditional import LOG_SIGMA_FLOOR, refer
+from psiphi.parts.conditional import floored, refer
 from psiphi.parts.statistics import Statistics
 
 
@@ -83,8 +82,7 @@ class MixedDecoder(nn.Module):
         numeric = layout(self.sizes, z.device).numeric
         mean, sigma = self.statistics.mean[numeric], self.statistics.sigma[numeric]
         numbers, logits = self.network(z).tensor_split((len(numeric),), 1)
-        log_scale = sigma.log() + LOG_SIGMA_FLOOR + F.softplus(self.raw - LOG_SIGMA_FLOOR)
-        return Mixed(torch.addcmul(mean, sigma, numbers), log_scale, logits, self.sizes)
+        return Mixed(torch.addcmul(mean, sigma, numbers), floored(sigma, self.raw), logits, self.sizes)
 
     def fitted(self, p: Any, x: Tensor) -> Any:
         return p

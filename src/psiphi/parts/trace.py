@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from psiphi.basis.noise import Noise
+from psiphi.formulas.bounds import log_weights
 from psiphi.formulas.distributions import Likelihood
 
 
@@ -36,4 +37,4 @@ class LatentTrace:
     def log_weights(self) -> Tensor:
         """ln w = ln p(x|z) + ln p(z) − ln q(z|x) of each sample, (K, B)."""
         log_q = self.q.log_prob(self.z) if self.log_q is None else self.log_q
-        return self.p.log_prob(self.x, self.where) + self.prior.log_prob(self.z) - log_q
+        return log_weights(self.p.log_prob(self.x, self.where), self.prior.log_prob(self.z), log_q)
