@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 from torch import Tensor
@@ -59,11 +61,11 @@ class Objective(_Summable):
     def __call__(self, trace: Any, clock: Clock) -> dict[str, Tensor]:
         """The weighted total as `loss`, and each part unweighted; the mean over rows is taken here."""
         values = {each.name: each.value(trace) for _, each in self.parts}
-        total = sum(
-            (values[each.name] if weight == 1.0 else at(weight, clock) * values[each.name])
+        weighted = [
+            values[each.name] if weight == 1.0 else at(weight, clock) * values[each.name]
             for weight, each in self.parts
-        )
-        assert isinstance(total, Tensor)
+        ]
+        total = reduce(add, weighted)
         return {"loss": total.mean(), **{name: value.detach().mean() for name, value in values.items()}}
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from operator import index
 from pathlib import Path
@@ -81,9 +82,12 @@ def fit(
     with forked(seed, "fit"), torch.enable_grad():
         here = world(_device(device, home), devices, precision)
         folder = None if out is None else Path(out)
+        with ThreadPoolExecutor(1) as beside:  # both read all the data, each on one core
+            digest = beside.submit(_hash, source)
+            _look(model, source)
         facts = dict(
             seed=seed,
-            data=_hash(source),
+            data=digest.result(),
             batch_size=batch_size,
             processes=here.size,
             model=_jsonable(model.recipe),
@@ -91,7 +95,6 @@ def fit(
         history = History(provenance=provenance(**facts, epochs=epochs, steps=steps, lr=lr))
         try:
             model.to(here.device)
-            _look(model, source)
             plan = Plan(
                 epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed, optimizer=optimizer, ema=ema,
                 folder=folder, resume=resume, callbacks=tuple(callbacks), quiet=quiet, facts=facts,
