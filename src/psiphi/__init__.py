@@ -10,7 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from psiphi import access, attacks, data, defenses, estimators, evaluation, laws, training, zoo
+    from psiphi import (
+        access,
+        attacks,
+        data,
+        defenses,
+        divergences,
+        estimators,
+        evaluation,
+        laws,
+        training,
+        zoo,
+    )
     from psiphi.attacks import threats
     from psiphi.models import load, save
     from psiphi.training import fit
@@ -22,6 +33,7 @@ __all__ = [
     "attacks",
     "data",
     "defenses",
+    "divergences",
     "estimators",
     "evaluation",
     "fit",
@@ -40,6 +52,7 @@ _NAMESPACES = {
         "attacks",
         "data",
         "defenses",
+        "divergences",
         "estimators",
         "evaluation",
         "laws",

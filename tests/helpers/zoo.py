@@ -68,6 +68,14 @@ CASES = {entry.name: Case(entry.name) for entry in models} | {
     "vae-vamp": Case("vae", dict(prior="vamp:3")),
     "conditional_vae-conv": Case("conditional_vae", dict(net="conv", hidden=(4, 8))),
     "semi_supervised_vae-bernoulli": Case("semi_supervised_vae", dict(likelihood="bernoulli"), binary=True),
+    "aae-labelled": Case("aae", dict(classes=CLASSES)),
+    "aae-wasserstein": Case("aae", dict(game="wasserstein", lipschitz="gp:10", loss="absolute")),
+    "vae_gan-conv": Case("vae_gan", dict(net="conv", hidden=(4, 8), lipschitz="spectral")),
+    "gan-conv": Case("gan", dict(net="conv", hidden=(4, 8), classes=CLASSES, pack=2, lipschitz="r1:1")),
+    "gan-relativistic": Case("gan", dict(game="relativistic", steps=2, ema=None)),
+    "gan-hinge": Case("gan", dict(game="hinge", lipschitz="spectral")),
+    "gan-least_squares": Case("gan", dict(game="least squares", lipschitz="r2:1")),
+    "wgan_gp-packed": Case("wgan_gp", dict(pack=4, classes=CLASSES)),
     "classifier-conv": Case("classifier", dict(net="conv", hidden=(4, 8))),
 }
 
@@ -131,7 +139,9 @@ ASK: dict[str, Callable[[Any, Any], Tensor]] = {
     "predict": lambda model, x: model.predict(x),
 }
 OF_DATA = [verb for verb in ASK if verb not in ("decode", "sample")]  # those that are given x
-ALWAYS_EXACT = {"gaussian_mixture"}  # models whose plain sample is a draw from p(x) already
+ALWAYS_EXACT = {  # models whose plain sample is a draw from p(x) already
+    "gaussian_mixture", "aae", "waae", "semi_supervised_aae", "wae_mmd", "vae_gan", "gan", "wgan", "wgan_gp",
+}  # fmt: skip
 DISCRETE = {"predict"}  # without a gradient
 
 

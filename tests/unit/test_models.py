@@ -294,8 +294,8 @@ def test_samples_decode_the_prior_and_exact_ones_add_the_noise():
 def test_many_samples_are_drawn_in_slices_that_go_on_where_the_last_ended(monkeypatch):
     model, n = vae("gaussian:0.2"), 40_000
     found = model.sample(n, seed=1)
-    assert len(_latent._slices(n, 64)) > 1
-    monkeypatch.setattr(_latent, "_slices", lambda n, size: [slice(0, n)])
+    assert len(_latent.slices(n, 64)) > 1
+    monkeypatch.setattr(_latent, "slices", lambda n, size: [slice(0, n)])
     assert_close(found, model.sample(n, seed=1), rtol=1e-4, atol=1e-4)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from psiphi.app._judge import Defended, Judged, Share
     from psiphi.app.commands._verify import Outcome
+    from psiphi.app.modes_map import ModesMap
     from psiphi.attacks import Attack, Result
     from psiphi.data import Data
     from psiphi.evaluation import Samples
@@ -51,3 +52,5 @@ class Story:
     draws: int
     timings: list[tuple[str, float]] = field(default_factory=list)
     quick: bool = False
+    maps: list[ModesMap] = field(default_factory=list)
+    ring_steps: int = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from psiphi.app import _console as console
 from psiphi.app import _figures as figures
-from psiphi.app import gallery, pictures, plots
+from psiphi.app import gallery, modes_map, pictures, plots
 from psiphi.app._judge import GRAY_ALONE
 from psiphi.app._story import Story
 from psiphi.basis import files
@@ -23,6 +23,7 @@ SECTIONS = (
     ("samples", "Samples"),
     ("map", "The map"),
     ("judged", "Beside PCA"),
+    ("modes", "Modes on a map"),
     ("attack", "The attack"),
     ("laws", "The laws"),
     ("time", "Time"),
@@ -56,7 +57,7 @@ def render(story: Story, examples: list[gallery.Example] | None = None) -> str:
     template = environment.from_string((home / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         css=Markup((home / "report.css").read_text(encoding="utf-8")),
-        sections=SECTIONS,
+        sections=[each for each in SECTIONS if each[0] != "modes" or story.maps],
         versions=versions(),
         story=story,
         examples=examples,
@@ -184,6 +185,14 @@ def _drawn(story: Story, markup: Any) -> dict[str, Any]:
             "Codes of the test digits, each drawn as its class; equal digits lie together",
             (5.2, 4.6),
         ),
+        "modes_svg": svg(
+            "modes",
+            modes_map.side_by_side(story.maps, modes_map.SHOWN),
+            ". ".join(map(modes_map.words, story.maps)),
+            (8.4, 4.4),
+        )
+        if story.maps
+        else "",
         "span_svg": svg("spans", figures.spans(story), f"Accuracy: {said}", (4.6, 3.0)),
         "sweep_svg": svg(
             "sweep", figures.sweep(story), f"Accuracy against the radius; at the largest: {ends}", (4.6, 3.0)
@@ -211,6 +220,7 @@ def numbers(story: Story) -> dict[str, Any]:
             },
             "laws": [each.as_dict() for each in story.laws],
             "skipped": story.skipped,
+            "modes": {each.name: each.found.as_dict() for each in story.maps},
             "timings": {name: round(seconds, 2) for name, seconds in story.timings if isfinite(seconds)},
         }
     )
@@ -224,6 +234,8 @@ def save_pictures(folder: Path, story: Story, examples: list[gallery.Example]) -
     plots.png(folder / "latent-map.png", draw, (5.2, 4.6))
     plots.png(folder / "accuracy.png", figures.spans(story))
     plots.png(folder / "radius.png", figures.sweep(story))
+    if story.maps:
+        plots.png(folder / "modes.png", modes_map.side_by_side(story.maps), (8.4, 4.4))
     for name, (draw, _) in figures.losses(story).items():
         plots.png(folder / f"{name}.png", draw, (4.2, 2.7))
     pictures.save_grid(

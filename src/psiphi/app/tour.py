@@ -16,8 +16,10 @@ from psiphi.app._judge import Questions, Share, accuracy, defend, judge, questio
 from psiphi.app._open import SPEC, held_out
 from psiphi.app._story import Assault, Story
 from psiphi.app.commands._verify import run_law
+from psiphi.app.modes_map import ModesMap, modes_map
 from psiphi.basis.threads import one_thread
 from psiphi.data import load
+from psiphi.data.toys import ring
 from psiphi.models import save
 from psiphi.training import fit
 
@@ -40,10 +42,13 @@ class Settings:
     radii: tuple[float, ...] = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
     laws: bool = True
     quick: bool = False
+    ring_steps: int = 1500
 
 
 FULL = Settings()
-QUICK = replace(FULL, epochs=12, classifier_epochs=12, draws=200, radii=(0.0, 0.1, 0.2, 0.3), quick=True)
+QUICK = replace(
+    FULL, epochs=12, classifier_epochs=12, ring_steps=500, draws=200, radii=(0.0, 0.1, 0.2, 0.3), quick=True
+)
 DATA = "digits"
 
 
@@ -134,6 +139,11 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         "Projected gradient descent; then the same images purified by the VAE, and an attacker who knows about it.",
     ):
         assault = _assault(settings, seed, classifier, vae, x, y)
+    with watch.step(
+        "Training two generators on a ring of eight modes",
+        "One without a penalty on its critic, one with two: which modes do they reach?",
+    ):
+        maps = _maps(settings, seed)
     outcomes, skipped = _laws(settings, watch)
     return Story(
         data,
@@ -153,7 +163,22 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         settings.draws,
         watch.timings,
         settings.quick,
+        maps,
+        settings.ring_steps,
     )
+
+
+RING = {"without a penalty": {"lipschitz": "none", "ema": None}, "R1 and R2, averaged weights": {}}
+
+
+def _maps(settings: Settings, seed: int) -> list[ModesMap]:
+    """Samples of generators on the ring of eight, the same but for what bounds the critic's slope."""
+    toy, found = ring(), []
+    for name, given in RING.items():
+        model = zoo.gan(2, 2, hidden=(64, 64), lr=1e-3, seed=seed, **given)
+        fit(model, toy, steps=settings.ring_steps, seed=seed, quiet=True)
+        found.append(modes_map(model, toy, name, seed=seed))
+    return found
 
 
 def _assault(settings: Settings, seed: int, classifier: Any, vae: Any, x: Any, y: Any) -> Assault:

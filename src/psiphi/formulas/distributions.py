@@ -221,6 +221,10 @@ class Distorted:
     event: int = 1
     measure: ClassVar[Measure] = "loss-only"
 
+    def rsample(self, noise: Noise | None = None, samples: int = 1) -> Tensor:
+        """The reconstruction itself, (K, *batch, *event): a loss has no noise to draw."""
+        return self.mean.expand(samples, *self.mean.shape)
+
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
         if where is not None:
             x = torch.where(where, x, self.mean)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from psiphi.basis.noise import Noise
-from psiphi.formulas.distributions import LOG_2PI, Measure
+from psiphi.formulas.distributions import LOG_2PI, DiagonalNormal, Measure
 
 Weights = Float[Tensor, " k"]
 Means = Float[Tensor, "k d"]
@@ -82,6 +82,43 @@ class NormalMixture:
     def log_prob(self, z: Tensor) -> Tensor:
         """(*batch, d) -> (*batch)."""
         return log_density(z, self.logits.log_softmax(0), self.means, self.log_scales.exp())
+
+
+@dataclass(frozen=True)
+class LabelledModes(NormalMixture):
+    """A mixture whose component k is the code of class k: p(z|y = k) = N(μ_k, diag σ_k²)."""
+
+    @property
+    def classes(self) -> int:
+        return len(self.means)
+
+    def given(self, y: Tensor) -> DiagonalNormal:
+        """p(z|y) of labels (B,)."""
+        return DiagonalNormal(self.means[y], self.log_scales[y])
+
+
+@dataclass(frozen=True)
+class OneHotNormal:
+    """(y, z): the one-hot code of one of K classes, all alike, then d numbers from N(0, I); K + d numbers together.
+
+    mean: zeros, (1, d); label: those drawn are all of it, (B,), or None.
+    """
+
+    classes: int
+    mean: Tensor
+    label: Tensor | None = None
+    event: ClassVar[int] = 1
+    measure: ClassVar[Measure] = "mixed"
+
+    def given(self, y: Tensor) -> OneHotNormal:
+        return OneHotNormal(self.classes, self.mean, y)
+
+    def rsample(self, noise: Noise, samples: int = 1) -> Tensor:
+        """(S, B, K + d)."""
+        z = noise.normal((samples, self.mean.shape[1])).transpose(0, 1).to(self.mean.dtype)
+        drawn = (noise.split("label").uniform((samples,)).T * self.classes).long().clamp(max=self.classes - 1)
+        y = drawn if self.label is None else self.label.expand(samples, -1)
+        return torch.cat([torch.nn.functional.one_hot(y, self.classes).to(z.dtype), z], 2)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,19 @@
 
 import re
 
-from psiphi.laws import attacks, autoencoders, likelihoods, mixtures, regularised, tables, variational
+from psiphi.laws import (
+    attacks,
+    autoencoders,
+    codes,
+    critics,
+    divergences,
+    likelihoods,
+    mixtures,
+    modes,
+    regularised,
+    tables,
+    variational,
+)
 from psiphi.laws._law import LAWS, Law, Measured, at_most, law
 
 __all__ = [
@@ -12,9 +24,13 @@ __all__ = [
     "at_most",
     "attacks",
     "autoencoders",
+    "codes",
+    "critics",
+    "divergences",
     "law",
     "likelihoods",
     "mixtures",
+    "modes",
     "regularised",
     "tables",
     "variational",

@@ -3,9 +3,21 @@
 from psiphi.models._base import Model, verb
 from psiphi.models._classifier import Classifier
 from psiphi.models._files import load, save
+from psiphi.models._generator import Generator
 from psiphi.models._labelled import LabelledModel
 from psiphi.models._latent import LatentModel
 from psiphi.models._linear import Linear
 from psiphi.models._mixture import Mixture
 
-__all__ = ["Classifier", "LabelledModel", "LatentModel", "Linear", "Mixture", "Model", "load", "save", "verb"]
+__all__ = [
+    "Classifier",
+    "Generator",
+    "LabelledModel",
+    "LatentModel",
+    "Linear",
+    "Mixture",
+    "Model",
+    "load",
+    "save",
+    "verb",
+]

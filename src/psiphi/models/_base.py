@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from math import prod
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class Model(nn.Module):
     recipe: dict[str, Any]
     provenance: dict[str, Any]
     takes_missing = False  # whether NaN in x is read as missing
+    lacks: ClassVar[dict[str, str]] = {}  # why a verb that no such model has is missing
 
     def __init__(self, statistics: Statistics):
         super().__init__()
@@ -137,8 +138,8 @@ class Model(nn.Module):
     def __getattr__(self, name: str) -> Any:
         if name in VERBS:
             mine = getattr(type(self), name, None)
-            reason = (mine.missing(self) if isinstance(mine, verb) and mine.missing else None) or ""
-            raise MissingVerb(self.title, name, reason, who_can)
+            reason = mine.missing(self) if isinstance(mine, verb) and mine.missing else self.lacks.get(name)
+            raise MissingVerb(self.title, name, reason or "", who_can)
         return super().__getattr__(name)
 
     def __dir__(self) -> list[str]:
@@ -161,6 +162,23 @@ def check_unlabelled(model: Model, y: Any) -> None:
         raise ArgumentError(
             f"{model.title} knows no labels to draw from: leave y out, or use conditional_vae."
         )
+
+
+def one_each(y: Any, rows: int, classes: int) -> Tensor:
+    """Labels (rows,) from one label for all, or one each; 0 to classes − 1."""
+    y = torch.as_tensor(y)
+    if y.is_floating_point() or y.ndim > 1 or (y.ndim == 1 and len(y) != rows):
+        raise ArgumentError(
+            f"y is one label, or one for each of the {rows} rows; got shape {tuple(y.shape)}."
+        )
+    if len(y.reshape(-1)) and not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise ArgumentError(f"labels run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
+    return y.expand(rows)
+
+
+def slices(n: int, size: int) -> list[slice]:
+    rows = max(64, (1 << 21) // size // 64 * 64)
+    return [slice(i, min(n, i + rows)) for i in range(0, n, rows)]
 
 
 def check_count(n: Any) -> int:

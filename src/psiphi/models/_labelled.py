@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psiphi.basis.errors import ArgumentError, DataError
+from psiphi.basis.errors import DataError
 from psiphi.basis.noise import BLOCK, Noise
 from psiphi.basis.shapes import as_batch, check_finite
 from psiphi.formulas.bounds import ImportanceSums
 from psiphi.formulas.distributions import Measure
-from psiphi.models._base import Model, check_count, verb
+from psiphi.models._base import Model, check_count, one_each, verb
 from psiphi.models._latent import LatentModel
 from psiphi.parts import Batch, Clock, LatentTrace, Objective, Player, Statistics, adam, nll, rate, term
 from psiphi.parts.labelled import Given, LabelledDecoder, LabelledEncoder
@@ -156,16 +156,7 @@ class LabelledModel(Model):
         return found
 
     def _labels(self, y: Any, rows: int) -> Tensor:
-        y = torch.as_tensor(y, device=self.device)
-        if y.is_floating_point() or y.ndim > 1 or (y.ndim == 1 and len(y) != rows):
-            raise ArgumentError(
-                f"y is one label, or one for each of the {rows} rows; got shape {tuple(y.shape)}."
-            )
-        if len(y.reshape(-1)) and not 0 <= int(y.min()) <= int(y.max()) < self.classes:
-            raise ArgumentError(
-                f"labels run from 0 to {self.classes - 1}; got {int(y.min())} to {int(y.max())}."
-            )
-        return y.expand(rows)
+        return one_each(y, rows, self.classes).to(self.device)
 
     def _rows(self, x: Any) -> Tensor:
         x = as_batch(x, self.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -14,13 +15,15 @@ from psiphi.basis.shapes import as_batch
 from psiphi.formulas import distortions
 from psiphi.formulas.bounds import ImportanceSums, log_weights
 from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
-from psiphi.models._base import Model, check_count, check_unlabelled, verb
+from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
 from psiphi.models._impute import gaps, impute
 from psiphi.parts import (
     Batch,
     Clock,
     Conditional,
+    Contest,
     Decoder,
+    Dirac,
     DistortionDecoder,
     LatentTrace,
     Objective,
@@ -40,12 +43,14 @@ def _no_prior(model: LatentModel) -> str | None:
 
 
 def _no_posterior(model: LatentModel) -> str | None:
-    return "its code is a point, not a distribution" if model.prior is None else None
+    return "its code is a point, not a distribution" if isinstance(model.encoder, Dirac) else None
 
 
 def _no_density(model: LatentModel) -> str | None:
     if model.prior is None:
         return "it has no prior, so it is no distribution over the data"
+    if isinstance(model.encoder, Dirac):
+        return "its code is a point, so that it bounds no likelihood"
     if model.decoder.measure == "loss-only":
         return "its reconstruction loss is no likelihood"
     return None
@@ -85,6 +90,8 @@ class LatentModel(Model):
         head: nn.Module | None = None,
         optimizer: adam = adam(),  # noqa: B008  a frozen value
         samples: int = 1,
+        contests: Sequence[Contest] = (),
+        ema: float | None = None,
     ):
         super().__init__(statistics)
         self.latent_dim = latent_dim
@@ -92,6 +99,8 @@ class LatentModel(Model):
         self.corruption = corruption
         self.takes_missing = getattr(decoder, "takes_missing", False)
         self.objective, self.optimizer, self.samples = 1.0 * objective, optimizer, samples
+        self.contests, self.ema = tuple(contests), ema
+        self.critics = nn.ModuleList(contest.critic for contest in contests)
 
     def trace(
         self,
@@ -116,7 +125,7 @@ class LatentModel(Model):
 
     def _code(self, q: Any, prior: Any, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
         """Draws of z, and ln q(z|x) where the rate has no closed form."""
-        if prior is None or has_kl(q, prior):
+        if prior is None or isinstance(q, Delta) or has_kl(q, prior):
             return q.mean.unsqueeze(0) if noise is None else q.rsample(noise, self.samples), None
         if noise is not None:
             return draw(q, noise, self.samples)
@@ -127,7 +136,13 @@ class LatentModel(Model):
         return None if self.prior is None else self.prior()
 
     def players(self) -> list[Player]:
-        return [Player(self, _loss, self.optimizer)]
+        """The model alone; or a critic each of its contests, then all of the model that is no critic."""
+        if not self.contests:
+            return [Player(self, _loss, self.optimizer, ema=self.ema)]
+        own = nn.ModuleList(part for name, part in self.named_children() if name != "critics")
+        loss = lambda module, batch, clock: _loss(self, batch, clock)  # noqa: E731
+        critics = [contest.player(self) for contest in self.contests]
+        return [*critics, Player(own, loss, self.optimizer, ema=self.ema, name="model")]
 
     def check_data(self, low: float, high: float) -> None:
         self.decoder.check_support(low, high)
@@ -190,12 +205,19 @@ class LatentModel(Model):
 
         Draw i of a seed is the same whatever n.
         """
-        check_unlabelled(self, y)
-        noise = Noise.of(seed, check_count(n), self.device, self.dtype)
-        return torch.cat([self._sample(noise.take(rows), exact) for rows in _slices(n, prod(self.shape))])
-
-    def _sample(self, noise: Noise, exact: bool) -> Tensor:
         prior: Any = self._prior()
+        if y is not None:
+            if not hasattr(prior, "given"):
+                check_unlabelled(self, y)
+            y = one_each(y, check_count(n), prior.classes).to(self.device)
+        noise = Noise.of(seed, check_count(n), self.device, self.dtype)
+        return torch.cat([
+            self._sample(noise.take(rows), exact, prior if y is None else prior.given(y[rows]))
+            for rows in slices(n, prod(self.shape))
+        ])  # fmt: skip
+
+    def _sample(self, noise: Noise, exact: bool, prior: Any = None) -> Tensor:
+        prior = self._prior() if prior is None else prior
         p: Any = self.decoder(prior.rsample(noise.split("z"))[0])
         return p.rsample(noise.split("x"))[0] if exact else p.mean
 
@@ -312,8 +334,3 @@ class LatentModel(Model):
 def _loss(model: Any, batch: Batch, clock: Clock) -> dict[str, Tensor]:
     with torch.set_grad_enabled(torch.is_grad_enabled() or model.objective.gradient):
         return model.objective(model.trace(batch.x, batch.noise, y=batch.y), clock)
-
-
-def _slices(n: int, size: int) -> list[slice]:
-    rows = max(64, (1 << 21) // size // 64 * 64)
-    return [slice(i, min(n, i + rows)) for i in range(0, n, rows)]

@@ -13,7 +13,10 @@ from psiphi.parts.conditional import (
     StandardPrior,
     likelihood,
 )
+from psiphi.parts.contest import Contest
 from psiphi.parts.corruption import corruption
+from psiphi.parts.critic import Critic
+from psiphi.parts.lipschitz import Lipschitz, lipschitz
 from psiphi.parts.objective import Objective, Term, batch_term, free_bits, nll, rate, term
 from psiphi.parts.player import Batch, Player, adam
 from psiphi.parts.posteriors import outputs, posterior
@@ -28,11 +31,14 @@ __all__ = [
     "BernoulliDecoder",
     "Clock",
     "Conditional",
+    "Contest",
+    "Critic",
     "Decoder",
     "Dirac",
     "DistortionDecoder",
     "GaussianDecoder",
     "LatentTrace",
+    "Lipschitz",
     "NormalEncoder",
     "Objective",
     "Player",
@@ -48,6 +54,7 @@ __all__ = [
     "free_bits",
     "label_nll",
     "likelihood",
+    "lipschitz",
     "nll",
     "outputs",
     "posterior",

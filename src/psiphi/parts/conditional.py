@@ -105,6 +105,18 @@ class RecordedDirac(Dirac):
         return Delta(code, layers=tuple(seen) if len(seen) == self.count else (*seen, code))
 
 
+class OneHotDirac(Dirac):
+    """A `Dirac` at (softmax ℓ(x), z(x)): the network gives (B, k + d), ℓ of k classes, then z."""
+
+    def __init__(self, network: nn.Module, statistics: Statistics, classes: int):
+        super().__init__(network, statistics)
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Delta:
+        logits, z = self.network(self.statistics(x)).tensor_split((self.classes,), 1)
+        return Delta(torch.cat([logits.softmax(1), z], 1))
+
+
 class NormalEncoder(nn.Module):
     """q(z|x) = N(μ(x), diag σ²(x)); the network gives (B, 2d): μ, then ln σ."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import log, pi
+
 import torch
 from torch import nn
 
 from psiphi.basis.errors import ArgumentError
 from psiphi.formulas.distributions import DiagonalNormal, StandardNormal
 from psiphi.formulas.flows import Flowed
-from psiphi.formulas.mixtures import NormalMixture
+from psiphi.formulas.mixtures import LabelledModes, NormalMixture, OneHotNormal
 from psiphi.parts.conditional import StandardPrior, refer
 from psiphi.parts.posteriors import flow
 from psiphi.parts.statistics import Statistics
@@ -64,6 +66,42 @@ class FlowPrior(nn.Module):
 
     def forward(self) -> Flowed:
         return Flowed(StandardNormal(self.mean), self.transform(None).inv)
+
+
+class ModesPrior(nn.Module):
+    """p(z|y) = N(μ_y, σ² I), μ_y evenly on a circle of `radius` in the first two coordinates.
+
+    Source: Makhzani et al., "Adversarial autoencoders", 2015, section 2.3.
+    """
+
+    means: torch.Tensor
+
+    def __init__(self, latent_dim: int, classes: int, radius: float = 4.0, sigma: float = 0.5):
+        super().__init__()
+        angle = 2 * pi * torch.arange(classes) / classes
+        means = torch.zeros(classes, latent_dim)
+        means[:, 0] = radius * angle.cos()
+        means[:, 1:2] = radius * angle.sin()[:, None]
+        self.register_buffer("means", means)
+        self.log_sigma = log(sigma)
+
+    def forward(self) -> LabelledModes:
+        scales = torch.full_like(self.means, self.log_sigma)
+        return LabelledModes(self.means.new_zeros(len(self.means)), self.means, scales)
+
+
+class OneHotPrior(nn.Module):
+    """p(y, z): y one of `classes`, all alike, as a one-hot code, and z ~ N(0, I) beside it."""
+
+    mean: torch.Tensor
+
+    def __init__(self, classes: int, style_dim: int):
+        super().__init__()
+        self.classes = classes
+        self.register_buffer("mean", torch.zeros(1, style_dim))
+
+    def forward(self) -> OneHotNormal:
+        return OneHotNormal(self.classes, self.mean)
 
 
 def prior(name: str, latent_dim: int, encoder: nn.Module, statistics: Statistics) -> nn.Module:

@@ -3,11 +3,12 @@
 A recipe composes models of the zoo, `fit` and `evaluation`; it has no training loop of its own.
 """
 
-from psiphi.repro import adbench, hinton2006, iwae2016, ksparse2013, m2
+from psiphi.repro import adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
 from psiphi.repro._recipe import Found, Job, Outcome, Recipe, Row, find
 
 RECIPES: dict[str, Recipe] = {
-    module.RECIPE.name: module.RECIPE for module in (adbench, hinton2006, iwae2016, ksparse2013, m2)
+    module.RECIPE.name: module.RECIPE
+    for module in (adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
 }
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "iwae2016",
     "ksparse2013",
     "m2",
+    "pacgan2018",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from psiphi.basis.errors import ArgumentError
 from psiphi.parts import Clock
 from psiphi.training._history import History, Row
 
@@ -36,6 +37,11 @@ class early_stopping:
     least: float = 0.0
 
     def __call__(self, moment: Moment) -> str | None:
+        if self.column not in moment.row:
+            raise ArgumentError(
+                f"early stopping waits for {self.column}, which this training does not measure (it has "
+                f"{', '.join(moment.row)}): name another column, or leave it out."
+            )
         values = moment.history[self.column]
         best = 0
         for i, value in enumerate(values):

@@ -179,11 +179,7 @@ class Loop:
                 meter.add(self._named(seat, seat.player.loss(seat.player.module, batch, END)), len(batch))
         self.model.train()
         means, _ = meter.means(self.world)
-        return (
-            means
-            if len(self.seats) == 1
-            else {"loss": sum(v for k, v in means.items() if k.endswith("_loss")), **means}
-        )
+        return means  # of several players none is the loss by which to choose weights
 
     def _ask(self, row: Row) -> list[str]:
         with self._final_weights():

@@ -6,6 +6,18 @@ line then know by its name.
 """
 
 from psiphi.basis.registry import models as _models
+from psiphi.zoo._adversarial import (
+    aae,
+    factor_vae,
+    gan,
+    info_vae,
+    semi_supervised_aae,
+    vae_gan,
+    waae,
+    wae_mmd,
+    wgan,
+    wgan_gp,
+)
 from psiphi.zoo._autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from psiphi.zoo._classifiers import classifier
 from psiphi.zoo._linear import pca
@@ -15,18 +27,28 @@ from psiphi.zoo._variational import conditional_vae, iwae, semi_supervised_vae, 
 register = _models.register
 
 __all__ = [
+    "aae",
     "ae",
     "classifier",
     "conditional_vae",
     "contractive_ae",
     "denoising_ae",
+    "factor_vae",
+    "gan",
     "gaussian_mixture",
+    "info_vae",
     "iwae",
     "k_sparse_ae",
     "pca",
     "register",
+    "semi_supervised_aae",
     "semi_supervised_vae",
     "sparse_ae",
     "supervised_vae",
     "vae",
+    "vae_gan",
+    "waae",
+    "wae_mmd",
+    "wgan",
+    "wgan_gp",
 ]

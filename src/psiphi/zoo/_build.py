@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf, prod
+from numbers import Integral
 from operator import index
 from typing import Any
 
@@ -20,13 +22,14 @@ Distortion = str | Callable[[Tensor, Tensor], Tensor]
 ENCODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvEncoder}
 DECODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvDecoder}
 HIDDEN = {"mlp": (512,), "conv": (32, 64)}
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "softplus": nn.Softplus,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),
 }
 
 
@@ -59,13 +62,19 @@ def check_share(shares: tuple[float, ...]) -> tuple[float, ...]:
 def check_classes(classes: int) -> int:
     if classes < 2:
         raise ArgumentError(f"labels need at least 2 classes; got {classes}.")
-    return classes
+    return int(classes)
 
 
 def check_weights(**weights: Any) -> None:
     for name, value in weights.items():
         if not isinstance(value, int | float) or not 0 <= float(value) < inf:
             raise ArgumentError(f"{name} must be a number of at least 0; got {value!r}.")
+
+
+def check_whole(name: str, count: Any, least: int = 1) -> int:
+    if not isinstance(count, Integral) or count < least:
+        raise ArgumentError(f"{name} is a whole number of at least {least}; got {count!r}.")
+    return int(count)
 
 
 def encoder_network(
@@ -102,6 +111,17 @@ def decoder_network(
         return _named(DECODERS, net)((latent_dim,), shape, widths, _activation(activation))
 
 
+def critic_network(
+    net: str, own: nn.Module | None, shape: Shape, hidden: Sequence[int] | None, seed: int
+) -> nn.Module:
+    """Your own module, or the named one, an `nn.Sequential` with leaky units: (n, *shape) -> (n, 1)."""
+    if own is not None:
+        return probed(own, shape, (1,), "critic")
+    with forked(seed, "critic"):
+        built = _named(ENCODERS, net)(shape, (1,), _widths(net, hidden), _activation("leaky_relu"))
+    return nn.Sequential(nn.Flatten(), *built.layers) if net == "mlp" else built.layers
+
+
 def networks(
     shape: Shape,
     latent_dim: int,
@@ -130,7 +150,7 @@ def networks(
     return phi, Transposed(phi)
 
 
-def _activation(name: str) -> type[nn.Module]:
+def _activation(name: str) -> Callable[[], nn.Module]:
     if name not in ACTIVATIONS:
         raise ArgumentError(f"no activation is called {name!r}; use {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]

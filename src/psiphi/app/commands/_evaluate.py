@@ -23,7 +23,7 @@ def evaluate(
     classifier: Annotated[
         str | None, typer.Option(help="A classifier's run, to count the classes among the model's samples.")
     ] = None,
-    draws: Annotated[int, typer.Option(help="Samples to draw for the classifier.")] = 2000,
+    draws: Annotated[int, typer.Option(help="Samples to draw: for the classifier, beside test rows.")] = 2000,
     odd: Annotated[str | None, typer.Option(help=ODD_HELP)] = None,
     everything: Annotated[
         bool,
@@ -41,7 +41,8 @@ def evaluate(
     to: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The picture of --betas. [dim]default: rate-distortion.png in the run[/dim]"
+            "--out",
+            help="The picture of --betas [dim](default: rate-distortion.png in the run)[/dim] or of a toy's modes.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many test rows.")] = 10_000,
@@ -50,7 +51,8 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Judge a model on the test split, beside PCA: reconstruction, likelihood with its errors, the bound in its
-    parts, active units, probes of its codes, diversity of its samples, odd rows.
+    parts, active units, probes of its codes, diversity of its samples, odd rows; of samples their fidelity to test
+    rows, or the modes that they reach of a toy mixture.
 
     A classifier is judged by its accuracy, with Wilson's 95% interval.
 
@@ -75,8 +77,21 @@ def evaluate(
             model, loaded, _numbers(betas), record, to or run / "rate-distortion.png", seed, quiet, json
         )
     if to is not None:
-        raise ArgumentError("--out is the picture of a sweep: give its weights with --betas 0.1,1,4.")
+        _map(to, model, loaded, seed)
     return _generative(model, loaded, x, y, record, samples, classifier, draws, odd, everything, seed, json)
+
+
+def _map(to: Path, model: Any, data: Any, seed: int) -> None:
+    """The picture of modes in the plane, where the data have any."""
+    from psiphi.app._generated import picture
+    from psiphi.app.modes_map import in_the_plane
+
+    if not in_the_plane(data.reference):
+        raise ArgumentError(
+            "--out is the picture of a sweep: give its weights with --betas 0.1,1,4; or that of modes in the plane, "
+            "of a model of the ring or the grid."
+        )
+    picture(to, model, data, seed)
 
 
 def _classifier(model: Any, x: Any, y: Any, record: dict[str, Any], json: bool) -> None:
@@ -110,6 +125,7 @@ def _generative(
     seed: int,
     json: bool,
 ) -> None:
+    from psiphi.app._generated import generated, show
     from psiphi.app._judge import Questions, judge, pca_beside, question
     from psiphi.models import Linear
 
@@ -123,9 +139,14 @@ def _generative(
     record |= {"rows": len(x), "models": [each.as_dict() for each in judged]}
     if classifier is not None:
         record["samples"] = _diversity(model, classifier, y, draws, seed)
+    judge_of = None if classifier is None else open_classifier(classifier)
+    found = generated(model, data, x, judge_of, draws, seed)
+    record["generated"] = None if found is None else found.as_dict()
     if json:
         return out.emit(record)
     _print(judged, everything)
+    if found is not None:
+        show(found)
     if odd is not None and odd in data.classes:
         out.say(f"The odd rows are of class {odd}, which the model met in training unless that left it out.")
     out.say(
@@ -133,10 +154,10 @@ def _generative(
         f"[ ] are 95% intervals."
     )
     if classifier is not None:
-        found = record["samples"]
+        spread = record["samples"]
         out.say(
-            f"Class entropy of {found['n']} samples: {found['entropy']:.3f} nats, {found['ratio']:.1%} of the data's "
-            f"{found['data_entropy']:.3f}; mean confidence {found['confidence']:.1%}."
+            f"Class entropy of {spread['n']} samples: {spread['entropy']:.3f} nats, {spread['ratio']:.1%} of the "
+            f"data's {spread['data_entropy']:.3f}; mean confidence {spread['confidence']:.1%}."
         )
     return None
 

@@ -52,7 +52,11 @@ def train(
         typer.Option(help="Nats that each code number may carry for free.", rich_help_panel=MODEL),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Of a classifier; by default the data's.", rich_help_panel=MODEL)
+        int | None,
+        typer.Option(
+            help="Labels that the model is told; by default the data's, and none for aae, gan, wgan and wgan_gp.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     set_: Set = None,
     epochs: Annotated[
@@ -97,6 +101,7 @@ def train(
     [bold]Example[/bold]   psiphi train vae --data digits --latent-dim 8 --epochs 60 --out runs/vae
     """
     import psiphi.zoo  # noqa: F401  registers the builders
+    from psiphi.app._generated import spoken, watchers
     from psiphi.basis.registry import models
     from psiphi.training import early_stopping, fit
 
@@ -115,7 +120,11 @@ def train(
         "classes": classes,
     }
     given |= {"seed": seed, **arguments.settings(set_)}
-    if "classes" in entry.parameters and given["classes"] is None:
+    if (
+        given["classes"] is None
+        and "classes" in entry.parameters
+        and entry.parameters["classes"].default != 0
+    ):
         given["classes"] = _classes(loaded, model)
     if "columns" in entry.parameters and loaded.columns is not None:
         given.setdefault("columns", loaded.columns)
@@ -138,25 +147,29 @@ def train(
             "--patience waits for a better validation loss, and there is no validation split."
         )
     try:
-        history = fit(
-            built,
-            loaded.train,
-            validation=held,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            lr=lr,
-            seed=seed,
-            device=device,
-            devices=devices,
-            precision=precision,
-            out=folder,
-            resume=resume,
-            quiet=quiet,
-            callbacks=() if patience is None else (early_stopping(patience),),
-            optimizer=_optimizer(built, lr, schedule, clip),
-            ema=ema,
-        )
+        with spoken():
+            history = fit(
+                built,
+                loaded.train,
+                validation=held,
+                epochs=epochs,
+                steps=steps,
+                batch_size=batch_size,
+                lr=lr,
+                seed=seed,
+                device=device,
+                devices=devices,
+                precision=precision,
+                out=folder,
+                resume=resume,
+                quiet=quiet,
+                callbacks=(
+                    *(() if patience is None else (early_stopping(patience),)),
+                    *watchers(built, loaded),
+                ),
+                optimizer=_optimizer(built, lr, schedule, clip),
+                ema=ema,
+            )
     except LaunchError:
         if _launch.argv is None:
             raise

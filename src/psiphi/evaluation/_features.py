@@ -1,0 +1,84 @@
+"""Features in which sets of samples are compared: the numbers as they are, or a classifier's penultimate layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from psiphi.basis.errors import ArgumentError, DataError, ShapeError
+from psiphi.basis.shapes import as_batch, check_finite, show
+from psiphi.models._base import evaluating
+
+CHUNK = 1024
+
+Features = nn.Module | Callable[[Tensor], Tensor] | None
+
+
+@torch.no_grad()
+def penultimate(classifier: nn.Module, x: Tensor) -> Tensor:
+    """What the last affine layer of a classifier is given, (n, d), in eval mode and in chunks."""
+    seen: list[Tensor] = []
+    affine = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
+    if not affine:
+        raise ArgumentError(
+            f"a {type(classifier).__name__} has no affine layer (nn.Linear) whose input could serve as features: give "
+            f"a function x -> (n, d) instead."
+        )
+    hooks = [module.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for module in affine]
+    home = next(classifier.parameters())
+    found = []
+    try:
+        with evaluating(classifier):
+            for part in x.split(CHUNK):
+                seen.clear()
+                classifier(part.to(home.device, home.dtype))
+                found.append(seen[-1].flatten(1).cpu())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(found)
+
+
+class Compared(NamedTuple):
+    """Features of samples (n, d) and of data (m, d) in double precision, and what they are, in words."""
+
+    samples: Tensor
+    data: Tensor
+    name: str
+
+
+def compared(samples: Any, data: Any, features: Features) -> Compared:
+    """The same features of both sets; each an array, a tensor or a split. Raises `DataError` on unlike shapes."""
+    x, y = (torch.as_tensor(each.x if hasattr(each, "x") else each) for each in (data, samples))
+    if y.shape[1:] != x.shape[1:] and prod(y.shape[1:]) != prod(x.shape[1:]):
+        raise ShapeError(
+            f"the samples have shape {show(y.shape[1:])} and the data {show(x.shape[1:])}: give rows of one kind."
+        )
+    if not len(x) or not len(y):
+        raise DataError(f"there are {len(y)} samples and {len(x)} rows of data: some of each are needed.")
+    rows = [as_batch(each, tuple(x.shape[1:]), what) for each, what in ((y, "samples"), (x, "data"))]
+    for each, what in zip(rows, ("samples", "data")):
+        check_finite(each, what)
+    one, two = (_apply(features, each).flatten(1).detach().cpu().double() for each in rows)
+    return Compared(one, two, _name(features, tuple(x.shape[1:]), one.shape[1]))
+
+
+def _apply(features: Features, x: Tensor) -> Tensor:
+    if features is None:
+        return x
+    if isinstance(features, nn.Module):
+        return penultimate(features, x)
+    return torch.cat([torch.as_tensor(features(part)) for part in x.split(CHUNK)])
+
+
+def _name(features: Features, shape: tuple[int, ...], size: int) -> str:
+    if features is None:
+        return f"{size} {'pixels' if len(shape) == 3 else 'numbers a row'}"
+    if isinstance(features, nn.Module):
+        title = getattr(features, "title", type(features).__name__)
+        return f"{size} features of the penultimate layer of {title}"
+    return f"{size} features by {getattr(features, '__name__', type(features).__name__)}"

@@ -1,0 +1,118 @@
+"""Generators: models that only draw, x = ψ(z), trained against a critic of their samples."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from psiphi.basis.errors import DataError
+from psiphi.basis.noise import Noise
+from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.parts import Batch, Clock, Critic, Player, Statistics, adam
+
+
+class Generator(Model):
+    """z ~ p(z), x = mean + σ_data ψ(z, y): samples without a density, judged by a critic.
+
+    network: z, or z and the one-hot y -> (B, *shape); classes: labels that generator and critic are told, 0 for
+    none; steps: of the critic, one of the generator; ema: decay of the average of the generator's weights.
+    """
+
+    lacks: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("log_prob", "anomaly_score"), "it draws samples and has no density"),
+        **dict.fromkeys(("encode", "posterior", "reconstruct", "project"), "it has no encoder"),
+    }
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        latent_dim: int,
+        network: nn.Module,
+        critic: Critic,
+        prior: nn.Module,
+        *,
+        classes: int = 0,
+        optimizer: adam = adam(),  # noqa: B008  a frozen value
+        critic_optimizer: adam | None = None,
+        steps: int = 1,
+        ema: float | None = None,
+    ):
+        super().__init__(statistics)
+        self.latent_dim, self.classes = latent_dim, classes
+        self.network, self.critic, self.prior = network, critic, prior
+        self.optimizer, self.critic_optimizer = optimizer, critic_optimizer or optimizer
+        self.steps, self.ema = steps, ema
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """ψ: (B, d) -> (B, *shape)."""
+        told = z if y is None else torch.cat([z, F.one_hot(y, self.classes).to(z.dtype)], 1)
+        return self.statistics.inverse(self.network(told))
+
+    def drawn(self, noise: Noise, y: Tensor | None = None) -> Tensor:
+        """A sample a row of the noise."""
+        return self(self.prior().rsample(noise.split("z"))[0], y)
+
+    def players(self) -> list[Player]:
+        after = self.critic.lipschitz.after_step
+        return [
+            Player(self.critic, self._judged, self.critic_optimizer, self.steps, after_step=after, name="critic"),
+            Player(self.network, self._judging, self.optimizer, ema=self.ema, name="generator"),
+        ]  # fmt: skip
+
+    def _judged(self, critic: nn.Module, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        y = self._told(batch)
+        with torch.no_grad():
+            p = self.drawn(batch.noise.split("critic"), y)
+        return self.critic.loss(batch.x, p, batch.noise, clock, y)
+
+    def _judging(self, network: nn.Module, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        y = self._told(batch)
+        p = self.drawn(batch.noise.split("generator"), y)
+        return {"loss": self.critic.generator_loss(batch.x, p, y).mean()}
+
+    def _told(self, batch: Batch) -> Tensor | None:
+        if not self.classes:
+            return None
+        if batch.y is None or int(batch.y.min()) < 0 or int(batch.y.max()) >= self.classes:
+            raise DataError(
+                f"{self.title} was built with {self.classes} classes and needs a label of 0 to {self.classes - 1} for "
+                f"every row: pass y."
+            )
+        return batch.y
+
+    @verb
+    def decode(self, z: Any, y: Any = None) -> Tensor:
+        """ψ(z, y), (B, d) -> (B, *shape), of one label or one each; without y the mean over labels."""
+        z = torch.as_tensor(z)
+        if not self.classes or y is None:
+            return self._map(self._decode, z, (self.latent_dim,), "z")
+        told = torch.cat([z, one_each(y, len(z), self.classes)[:, None].to(z)], 1)
+        shape = (self.latent_dim + 1,)
+        return self._map(lambda part: self(part[:, :-1], part[:, -1].long()), told, shape, "z")
+
+    def _decode(self, z: Tensor) -> Tensor:
+        if not self.classes:
+            return self(z)
+        labels = torch.arange(self.classes, device=z.device)
+        return torch.stack([self(z, y.expand(len(z))) for y in labels]).mean(0)
+
+    @verb
+    def sample(self, n: int, *, seed: int = 0, y: Any = None, exact: bool = False) -> Tensor:
+        """n draws ψ(z), z ~ p(z), of label y (one, or one each; all alike unless given); `exact` has no effect.
+
+        Draw i of a seed is the same whatever n.
+        """
+        noise = Noise.of(seed, check_count(n), self.device, self.dtype)
+        if not self.classes:
+            check_unlabelled(self, y)
+            label = None
+        elif y is None:
+            label = (noise.split("y").uniform() * self.classes).long()
+        else:
+            label = one_each(y, n, self.classes).to(self.device)
+        rows = slices(n, prod(self.shape))
+        return torch.cat([self.drawn(noise.take(i), None if label is None else label[i]) for i in rows])

@@ -1,0 +1,238 @@
+"""Training against a critic: who moves what, what is compared, and models told labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import psiphi as pp
+from helpers.zoo import digits
+from psiphi.basis.errors import ArgumentError, DataError
+from psiphi.basis.noise import Noise
+from psiphi.models import Generator
+from psiphi.parts import Batch, Clock, Critic, LatentTrace, Statistics
+from psiphi.parts import contest as sides
+from psiphi.parts.priors import ModesPrior, OneHotPrior, StandardPrior
+from psiphi.training._turn import Seat
+
+CLOCK = Clock(0, 0.0, 10)
+exactly = dict(rtol=0, atol=0)
+
+
+def batch(n: int = 16) -> Batch:
+    x, y = digits()
+    return Batch(x[:n], y[:n], Noise.of(0, n))
+
+
+TWO_PLAYERS = {
+    "gan": dict(latent_dim=3),
+    "wgan": dict(latent_dim=3),
+    "wgan_gp": dict(latent_dim=3),
+    "aae": dict(latent_dim=3),
+    "waae": dict(latent_dim=3),
+    "semi_supervised_aae": dict(latent_dim=3),
+    "factor_vae": dict(latent_dim=3),
+    "vae_gan": dict(latent_dim=3),
+}
+
+
+@pytest.mark.parametrize("name", TWO_PLAYERS)
+def test_a_player_moves_its_own_weights_and_leaves_gradients_of_others_alone(name):
+    model = getattr(pp.zoo, name)((1, 8, 8), hidden=(16,), **TWO_PLAYERS[name])
+    players = model.players()
+    assert len(players) == (3 if name == "semi_supervised_aae" else 2)
+    owned = [{id(p) for p in player.module.parameters()} for player in players]
+    assert not owned[0] & owned[1]
+    assert set().union(*owned) == {id(p) for p in model.parameters()}
+    for player, mine in zip(players, owned, strict=True):
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        for parameter in model.parameters():
+            parameter.grad = None if id(parameter) in mine else torch.full_like(parameter, 0.5)
+        Seat(player, None, None, None).update(
+            batch(), CLOCK, 1.0, lambda loss, inputs: loss.backward(inputs=inputs)
+        )
+        moved = 0
+        for key, value in model.named_parameters():
+            if id(value) in mine:
+                moved += not torch.equal(value, before[key])
+            else:
+                assert_close(value, before[key], **exactly, msg=key)
+                assert value.grad is not None, key
+                assert bool((value.grad == 0.5).all()), key
+        assert moved
+
+
+def test_clipping_holds_after_every_step_of_training():
+    model = pp.zoo.wgan(2, 2, bound=0.03, hidden=(8,), ema=None)
+    pp.fit(model, pp.data.toys.ring(), steps=5, quiet=True)
+    assert max(float(w.detach().abs().max()) for w in model.critic.parameters()) <= 0.03 + 1e-7
+    assert max(float(w.detach().abs().max()) for w in model.network.parameters()) > 0.03
+
+
+def test_a_generator_learns_a_gaussian():
+    """Mean and covariance of N(3, 0.5²): within 0.15 after a thousand steps, from N(0, 1) at the start."""
+    target = pp.data.toys.gaussian(dimension=1, scale=0.5, mean=3.0)
+    model = pp.zoo.gan(1, 1, hidden=(32,), lr=2e-3, lipschitz="r1:0.1", ema=0.99)
+    pp.fit(model, target, steps=600, batch_size=128, quiet=True)
+    drawn = model.sample(4000, seed=1)
+    assert float(drawn.mean()) == pytest.approx(3.0, abs=0.15)
+    assert float(drawn.std()) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_conditional_generator_draws_what_it_is_told():
+    """Class k lies at 4 k: the samples of a label are nearer to its own centre than to the other's."""
+    gen = torch.Generator().manual_seed(0)
+    x = 0.3 * torch.randn(512, 1, generator=gen) + torch.tensor([0.0, 4.0]).repeat_interleave(256)[:, None]
+    y = torch.arange(2).repeat_interleave(256)
+    model = pp.zoo.gan(1, 2, classes=2, hidden=(32,), lr=2e-3, lipschitz="r1:0.1", ema=0.9)
+    pp.fit(model, x, y, steps=400, batch_size=64, quiet=True)
+    low, high = model.sample(500, y=0), model.sample(500, y=1)
+    assert float((low < 2).float().mean()) > 0.9
+    assert float((high > 2).float().mean()) > 0.9
+    each = torch.tensor([0, 1] * 250)
+    assert_close(model.sample(500, y=each)[::2], low[::2])
+    z = torch.randn(5, 2)
+    both = torch.stack([model.decode(z, y=k) for k in range(2)])
+    assert_close(model.decode(z), both.mean(0))
+    with pytest.raises(ArgumentError, match="labels run from 0 to 1; got 2 to 2"):
+        model.sample(3, y=2)
+
+
+def test_labels_that_a_conditional_generator_needs():
+    model = pp.zoo.gan((1, 8, 8), 2, classes=10, hidden=(8,))
+    x, y = digits()
+    for labels in (None, torch.where(y == 3, -1, y), y + 5):
+        with pytest.raises(DataError, match="needs a label of 0 to 9 for every row: pass y"):
+            pp.fit(model, x, labels, steps=1, quiet=True)
+    with pytest.raises(ArgumentError, match="gan knows no labels"):
+        pp.zoo.gan((1, 8, 8), 2, hidden=(8,)).sample(3, y=1)
+
+
+def test_the_average_of_the_generator_is_what_it_is_returned_with():
+    plain, average = (
+        pp.zoo.gan(2, 2, hidden=(8,), ema=ema, seed=1) for ema in (None, 0.9)
+    )  # fmt: skip
+    for model in (plain, average):
+        pp.fit(model, pp.data.toys.ring(), steps=20, quiet=True)
+    same = zip(plain.critic.parameters(), average.critic.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    assert not torch.equal(next(plain.network.parameters()), next(average.network.parameters()))
+
+
+# ---------------------------------------------------------------------------------------------- contests
+def trace(z: torch.Tensor, prior: nn.Module, y: torch.Tensor | None = None) -> LatentTrace:
+    return LatentTrace(z, z, None, z[None], None, prior(), y=y, noise=Noise.of(3, len(z)))  # pyright: ignore
+
+
+def test_codes_meet_the_prior():
+    z = torch.randn(6, 3)
+    q, p = sides.codes(trace(z, StandardPrior(3)), Noise.of(0, 6))
+    assert_close(p, z)
+    assert_close(q, StandardPrior(3)().rsample(Noise.of(0, 6).split("prior"))[0])
+    first, last = sides.part(slice(0, 2)), sides.part(slice(2, None))
+    noise = Noise.of(0, 6)
+    assert first(trace(z, StandardPrior(3)), noise)[1].shape == (6, 2)
+    assert_close(last(trace(z, StandardPrior(3)), noise)[0], q[:, 2:])
+
+
+def test_shuffled_codes_keep_every_coordinate_s_values():
+    z = torch.arange(24.0).view(8, 3)
+    whole, mixed = sides.shuffled(trace(z, StandardPrior(3)), Noise.of(1, 8))
+    assert_close(whole, z[:4])
+    assert_close(mixed.sort(0).values, z[4:])
+    assert not torch.equal(mixed, z[4:])
+    rows = (mixed // 3).long()
+    assert (rows[:, 0] != rows[:, 1]).any()  # coordinates of a row come from different rows
+
+
+def test_labelled_codes_meet_the_mode_of_their_label():
+    prior, y = ModesPrior(2, 4, radius=100.0), torch.tensor([0, 1, 2, 3, -1, -1])
+    here = trace(torch.zeros(6, 2), prior, y)
+    q, _ = sides.labelled_codes(here, Noise.of(0, 6))
+    nearest = torch.cdist(q, prior.means).argmin(1)
+    assert_close(nearest[:4], y[:4])
+    assert_close(sides.known(here), torch.cat([torch.eye(4), torch.zeros(2, 4)]).long(), **exactly)
+    with pytest.raises(DataError, match="labels reach 7, the model has 4 classes"):
+        sides.known(trace(torch.zeros(2, 2), prior, torch.tensor([7, 0])))
+
+
+def test_decoded_sides_give_the_encoder_no_gradient():
+    z = torch.randn(4, 2, requires_grad=True)
+    decoder = nn.Linear(2, 3)
+
+    class Mean:
+        def __init__(self, z):
+            self.mean = decoder(z)
+
+    _, made = sides.decoded(Mean)(trace(z, StandardPrior(2)), Noise.of(0, 4))
+    own = decoder(z.detach())
+    assert_close(made[::2], own[::2])
+    assert not torch.equal(made[1::2], own[1::2])
+    made.sum().backward()
+    assert z.grad is None
+    assert decoder.weight.grad is not None
+
+
+def test_the_one_hot_prior():
+    prior = OneHotPrior(3, 2)()
+    drawn = prior.rsample(Noise.of(0, 3000))[0]
+    assert_close(drawn[:, :3].sum(1), torch.ones(3000))
+    share = drawn[:, :3].mean(0)
+    assert float((share - 1 / 3).abs().max()) < 4 * (2 / 9 / 3000) ** 0.5
+    y = torch.tensor([2, 0])
+    assert_close(prior.given(y).rsample(Noise.of(0, 2))[0, :, :3], torch.eye(3)[y])
+
+
+def test_a_labelled_adversarial_autoencoder_draws_from_a_mode():
+    model = pp.zoo.aae((1, 8, 8), 2, classes=10, hidden=(16,))
+    x, y = digits()
+    pp.fit(model, x, torch.where(y < 5, y, -1), steps=4, quiet=True)
+    z = model.prior().given(torch.full((4,), 3)).rsample(Noise.of(2, 4).split("z"))[0]
+    assert_close(model.sample(4, seed=2, y=3), model.decode(z))
+
+
+def test_labels_make_a_semi_supervised_adversarial_autoencoder_a_classifier():
+    """Half of the labels of the digits: better than 80 % on the others, where chance is 10 %."""
+    train = pp.data.load("digits").train
+    x, y = torch.as_tensor(train.x[:800]), torch.as_tensor(train.y[:800])
+    told = torch.where(torch.arange(800) % 2 == 0, y, -1)
+    model = pp.zoo.semi_supervised_aae((1, 8, 8), 4, 10, hidden=(64,))
+    pp.fit(model, x, told, epochs=40, quiet=True)
+    right = (model.predict(x[1::2]) == y[1::2]).float().mean()
+    assert float(right) > 0.8
+
+
+def test_a_density_needs_more_than_a_point():
+    model = pp.zoo.aae((1, 8, 8), 2, hidden=(8,))
+    assert not hasattr(model, "log_prob")
+    assert not hasattr(model, "posterior")
+    with pytest.raises(AttributeError, match="its code is a point"):
+        _ = model.log_prob
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda: pp.zoo.gan(2, 2, game="poker"), "no game is called 'poker'; use minimax"),
+        (lambda: pp.zoo.gan(2, 2, lipschitz="tight"), "no means to bound a critic's slope is called 'tight'"),
+        (lambda: pp.zoo.gan(2, 2, pack=0), "pack is a whole number of at least 1; got 0"),
+        (lambda: pp.zoo.gan(2, 2, ema=1.0), "ema is the decay of an average"),
+        (lambda: pp.zoo.waae(4, 2, steps=2.5), "steps is a whole number of at least 1; got 2.5"),
+        (lambda: pp.zoo.info_vae(4, 2, alpha=2.0), "1 - alpha must be a number of at least 0"),
+        (lambda: pp.zoo.vae_gan(4, 2, critic=pp.zoo.ae(4, 2)), "vae_gan reads a critic's last hidden layer"),
+    ],
+)  # fmt: skip
+def test_arguments_without_meaning_get_a_sentence(build, what):
+    with pytest.raises(ArgumentError, match=what):
+        build()
+
+
+def test_a_batch_smaller_than_the_pack_gets_a_sentence():
+    model = pp.zoo.gan(2, 2, pack=8, hidden=(8,))
+    assert isinstance(model, Generator)
+    assert isinstance(model.critic, Critic)
+    assert isinstance(model.statistics, Statistics)
+    with pytest.raises(ArgumentError, match="judges 8 samples at a time; got 4"):
+        pp.fit(model, torch.randn(4, 2), steps=1, quiet=True)
