@@ -179,10 +179,91 @@ def outliers(digits):
     panels(HERE / "outliers.png", ["score; the line is where predict turns to −1"], draw, (4.4, 3.3))
 
 
+def adversarial(digits):
+    """The first two of the codes of the test digits, over draws of N(0, I)."""
+    names = ("autoencoder", "adversarial", "Wasserstein, MMD")
+    models = [
+        trained(pp.zoo.ae(digits.shape, 2, hidden=(256,)), digits.train.x, 100),
+        trained(pp.zoo.aae(digits.shape, 2, hidden=(256,)), digits.train.x, 300),
+        trained(pp.zoo.wae_mmd(digits.shape, 2, weight=30.0, hidden=(256,)), digits.train.x, 100),
+    ]
+    drawn = torch.randn(len(digits.test.x), 2, generator=torch.Generator().manual_seed(0))
+
+    def draw(ax, i):
+        z = models[i].encode(digits.test.x)
+        ax.scatter(*drawn.T, s=7, color=SOFT, linewidths=0)
+        ax.scatter(*z.T, s=7, c=digits.test.y, cmap="tab10", linewidths=0, alpha=0.8)
+        ax.set_aspect("equal", "datalim")
+
+    panels(HERE / "adversarial.png", names, draw, (3.0, 3.0))
+
+
+def games(digits):
+    """Samples of four games on the grid of 25 Gaussians, the same small networks and 6000 generator steps."""
+    target = pp.data.toys.grid()
+    how = dict(hidden=(128, 128), lr=1e-3, ema=0.99)
+    models = {
+        "non-saturating": pp.zoo.gan(2, 2, lipschitz="none", **how),
+        "the same, packed by 4": pp.zoo.gan(2, 2, lipschitz="none", pack=4, **how),
+        "Wasserstein, gradient penalty": pp.zoo.wgan_gp(2, 2, weight=1.0, **how),
+        "relativistic, R1 + R2": pp.zoo.gan(2, 2, game="relativistic", lipschitz="r1+r2:0.02", **how),
+    }
+    for model in models.values():
+        pp.fit(model, target, steps=6000, batch_size=128, seed=0, quiet=True)
+    found = [pp.evaluation.modes(model, target) for model in models.values()]
+    titles = [f"{name}: {f.found} modes, {f.quality.value:.0%}" for name, f in zip(models, found)]
+    drawn = [model.sample(2500, seed=0) for model in models.values()]
+
+    def draw(ax, i):
+        ax.scatter(*target.means.T, s=60, facecolors="none", edgecolors=SOFT)
+        ax.scatter(*drawn[i].T, s=2, color=COOL, linewidths=0, alpha=0.6)
+        ax.set(xlim=(-5.2, 5.2), ylim=(-5.2, 5.2), aspect="equal")
+
+    panels(HERE / "gan.png", titles, draw, (2.9, 3.0))
+
+
+def critics(digits):
+    """The learnt log ratio against the true one, for N(0, 1) and N(1.5, 0.5²), and JS against the separation."""
+    normal = lambda mean, scale: pp.data.toys.gaussian(dimension=1, mean=mean, scale=scale)  # noqa: E731
+    p, q = normal(0.0, 1.0), normal(1.5, 0.5)
+    how = pp.divergences.learnt(steps=1500, lr=1e-2)
+    with torch.enable_grad():
+        found = pp.divergences.by_critic(p, q, how)
+    x = torch.linspace(-3, 4, 400)[:, None]
+    shifts = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]
+    true, learnt = [], []
+    for shift in shifts:
+        other = normal(shift, 1.0)
+        true.append(float(pp.divergences.js(p, other)))
+        with torch.enable_grad():
+            learnt.append(
+                float(pp.divergences.by_critic(p, other, pp.divergences.learnt(steps=500, lr=1e-2)))
+            )
+
+    def draw(ax, i):
+        ax.set(xticks=[-2, 0, 2, 4] if i == 0 else [0, 1, 2, 3])
+        if i == 0:
+            ax.plot(x, (p.log_prob(x.double()) - q.log_prob(x.double())), color=INK, lw=1.2)
+            ax.plot(x, found.log_ratio(x), color=HOT, lw=1.2, ls="--")
+            ax.set(ylim=(-4, 12), yticks=[-4, 0, 4, 8, 12])
+        else:
+            ax.plot(shifts, true, color=INK, lw=1.2)
+            ax.plot(shifts, learnt, "o", color=HOT, ms=5)
+            ax.axhline(0.6931, color=SOFT, lw=0.8)
+            ax.set(yticks=[0, 0.35, 0.69])
+
+    titles = (
+        "ln p/q: true, and the critic's (dashed)",
+        "JS of N(0, 1) and N(shift, 1), nats: true, critic (dots)",
+    )
+    panels(HERE / "critics.png", titles, draw, (4.2, 2.9))
+
+
 PICTURES = {
     each.__name__: each
     for each in (
-        sparse, denoising, contractive, priors, iwae, labelled, mixture, imputed, rates, outliers,
+        sparse, denoising, contractive, priors, iwae, labelled, mixture, imputed, rates, outliers, adversarial, games,
+        critics,
     )
 }  # fmt: skip
 

@@ -114,9 +114,7 @@ def _step(x: Tensor, train: Any) -> float:
 
 
 def _short(error: MissingVerb | MeasureError) -> str:
-    return (
-        f"{error.model} has no likelihood: {error.reason}." if isinstance(error, MissingVerb) else str(error)
-    )
+    return f"{error.reason}." if isinstance(error, MissingVerb) else str(error)
 
 
 def pca_beside(train: Any, latent_dim: int) -> Any:

@@ -16,6 +16,7 @@ from psiphi.app._options import DATA_HELP, Json, Quiet, Seed, Set
 from psiphi.basis.errors import ArgumentError, DivergedError, LaunchError
 
 MODEL, TRAINING, MACHINE = "The model", "Training", "Where it runs"
+WIDEST = 9  # columns of a table on a terminal
 
 
 def train(
@@ -209,7 +210,10 @@ def _print(record: dict[str, Any], folder: Path) -> None:
     rows = [("last", record["last"]), *([("best", record["best"])] if record["best"] else [])]
     columns = [name for name in record["last"] if name != "seconds"]
     cells = [[label, *(out.number(row.get(name), 5) for name in columns)] for label, row in rows]
-    out.table(["", *(name.replace("_", " ") for name in columns)], cells)
+    heads = ["", *(name.replace("_", " ") for name in columns)]
+    if len(heads) > WIDEST:  # what plays against a critic has a line a number
+        heads, *cells = map(list, zip(heads, *cells, strict=True))
+    out.table(heads, cells)
     ended = "" if record["stopped"] == "done" else f" Training ended early: {record['stopped']}."
     kept = " It holds the weights of the best row." if record["best"] else ""
     out.say(f"Saved in {folder}.{kept}{ended}")
