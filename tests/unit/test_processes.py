@@ -1,4 +1,4 @@
-"""Two processes: equal parameters on both, and the loss of one process at twice the batch."""
+"""Two processes: equal parameters and buffers on both, of one player and of two; the loss of twice the batch."""
 
 from __future__ import annotations
 
@@ -36,5 +36,6 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, launcher):
     first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1))
     for name in one:
         assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], one[name], rtol=1e-4, atol=1e-6)
+        if not name.startswith("normed."):  # a batch norm sees the rows of its own process
+            torch.testing.assert_close(first[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
     assert (tmp_path / "two" / "run" / "model.safetensors").exists()

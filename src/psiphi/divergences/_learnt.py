@@ -108,8 +108,9 @@ def by_critic(p: Any, q: Any, how: learnt = learnt(), *, seed: int = 0) -> Judge
     one, held_one = _drawer(p, "p", seed)
     other, held_other = _drawer(q, "q", seed)
     with torch.no_grad():
-        pooled = torch.cat([draw(4096, Noise.of(seed, 4096).split("measure")) for draw in (one, other)])
-        same_size(one(2, Noise.of(0, 2)).shape[1], other(2, Noise.of(0, 2)).shape[1])
+        some = [draw(4096, Noise.of(seed, 4096).split("measure")) for draw in (one, other)]
+        same_size(some[0].shape[1], some[1].shape[1])
+        pooled = torch.cat(some)
     statistics = Statistics((pooled.shape[1],))
     statistics.load(measure(pooled))
     with forked(seed, "critic"):

@@ -3,12 +3,12 @@
 A recipe composes models of the zoo, `fit` and `evaluation`; it has no training loop of its own.
 """
 
-from psiphi.repro import adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
+from psiphi.repro import aae2016, adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
 from psiphi.repro._recipe import Found, Job, Outcome, Recipe, Row, find
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
+    for module in (aae2016, adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
 }
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Row",
+    "aae2016",
     "adbench",
     "find",
     "hinton2006",

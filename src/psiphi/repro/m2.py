@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from psiphi.data import binarize
 from psiphi.models import LabelledModel
 from psiphi.networks import ConvEncoder
 from psiphi.parts import adam
+from psiphi.repro._labels import Mixture, known
 from psiphi.repro._mnist import Rows, mnist
 from psiphi.repro._recipe import Job, Recipe, Row
 from psiphi.training import fit
@@ -81,35 +81,10 @@ class Setting:
     draws: int = 5
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """A sampler of rows with and without their label, −1: a `share` of known ones; fresh: what is seen of a row."""
-
-    x: Tensor
-    known: Tensor
-    y: Tensor
-    share: float
-    fresh: Callable[[Tensor, Noise], Tensor]
-
-    def __call__(self, n: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        told = noise.split("told").uniform() < self.share
-        place = noise.split("row").uniform().double()
-        some = (place * len(self.known)).long()
-        row = torch.where(told, self.known[some], (place * len(self.x)).long())
-        return self.fresh(self.x[row], noise.split("fresh")), torch.where(told, self.y[some], -1)
-
-
 def posterior(codes: Tensor, noise: Noise) -> Tensor:
     """What M2 sees above M1: draws of z ~ N(μ, diag σ²), codes (n, 2 d) = (μ, σ)."""
     mean, scale = codes.chunk(2, 1)
     return mean + scale * noise.normal(mean.shape[1:])
-
-
-def known(y: Tensor, labels: int, seed: int) -> Tensor:
-    """Rows whose label is told: drawn at random, as many of every class."""
-    order = Noise.of(seed, len(y)).uniform().argsort()
-    classes = int(y.max()) + 1
-    return torch.cat([order[y[order] == k][: labels // classes] for k in range(classes)])
 
 
 def measure(setting: Setting, job: Job) -> dict[str, float]:
