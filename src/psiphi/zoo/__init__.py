@@ -6,21 +6,11 @@ line then know by its name.
 """
 
 from psiphi.basis.registry import models as _models
-from psiphi.zoo._adversarial import (
-    aae,
-    factor_vae,
-    gan,
-    info_vae,
-    semi_supervised_aae,
-    vae_gan,
-    waae,
-    wae_mmd,
-    wgan,
-    wgan_gp,
-)
+from psiphi.zoo._adversarial import gan, wgan, wgan_gp
 from psiphi.zoo._autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from psiphi.zoo._classifiers import classifier
 from psiphi.zoo._linear import pca
+from psiphi.zoo._matched import aae, factor_vae, info_vae, semi_supervised_aae, vae_gan, waae, wae_mmd
 from psiphi.zoo._mixture import gaussian_mixture
 from psiphi.zoo._variational import conditional_vae, iwae, semi_supervised_vae, supervised_vae, vae
 

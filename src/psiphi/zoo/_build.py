@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from psiphi.basis.errors import ArgumentError, ShapeError
 from psiphi.basis.noise import forked
 from psiphi.basis.shapes import Shape, show
+from psiphi.formulas import games
 from psiphi.models._base import evaluating
 from psiphi.networks import MLP, ConvDecoder, ConvEncoder, Transposed
+from psiphi.parts import Critic
+from psiphi.parts import lipschitz as means
 
 Distortion = str | Callable[[Tensor, Tensor], Tensor]
 ENCODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvEncoder}
@@ -120,6 +123,24 @@ def critic_network(
     with forked(seed, "critic"):
         built = _named(ENCODERS, net)(shape, (1,), _widths(net, hidden), _activation("leaky_relu"))
     return nn.Sequential(nn.Flatten(), *built.layers) if net == "mlp" else built.layers
+
+
+def critic_of(
+    net: str, own: nn.Module | None, shape: Shape, hidden: Sequence[int] | None, seed: int, game: str, lipschitz: Any,
+    **more: Any,
+) -> Critic:  # fmt: skip
+    """A critic of samples of `shape`; more: statistics, pack, classes, as in `Critic`."""
+    pack, classes = check_whole("pack", more.get("pack", 1)), more.get("classes", 0)
+    judged = (pack * (shape[0] + classes), *shape[1:])
+    if game not in games.GAMES:
+        raise ArgumentError(f"no game is called {game!r}; use {', '.join(games.GAMES)}.")
+    with forked(seed, "slope"):  # a spectral norm starts from random vectors
+        return Critic(
+            critic_network(net, own, judged, hidden, seed),
+            games.GAMES[game],
+            means(lipschitz),
+            **more,
+        )
 
 
 def networks(
