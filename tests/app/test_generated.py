@@ -72,6 +72,21 @@ def test_too_few_rows_are_a_sentence(psiphi: Any, runs: Path) -> None:
     assert psiphi.ask("evaluate", runs / "pca", "--limit", 5)["generated"]["fidelity"] is None
 
 
+def test_a_classifier_of_other_rows_is_a_sentence(psiphi: Any, runs: Path, tmp_path: Path) -> None:
+    pp.zoo.classifier((1, 3, 3), 10, hidden=(8,)).save(tmp_path / "other")
+    words = ["evaluate", runs / "vae", "--samples", 5, "--limit", 60, "--classifier", tmp_path / "other"]
+    said = psiphi.call(*words, code=2).stderr
+    assert "(1, 3, 3)" in " ".join(said.split())
+    assert "Traceback" not in said
+    data, model = pp.data.load("digits"), pp.load(runs / "vae")
+    found = _generated.generated(model, data, data.test.x[:60], pp.load(tmp_path / "other"))
+    assert found is not None
+    assert "are not what classifier takes" in found.why
+    found = _generated.generated(model, data, data.test.x[:60], torch.nn.Flatten())
+    assert found is not None
+    assert "no affine layer" in found.why
+
+
 def test_a_model_without_samples_has_no_such_section(psiphi: Any, tmp_path: Path) -> None:
     psiphi.call("train", "ae", "--epochs", 1, "--hidden", 8, "--quiet", "--out", tmp_path)
     assert psiphi.ask("evaluate", tmp_path, "--limit", 50)["generated"] is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
@@ -102,3 +103,29 @@ def test_answers_are_written_as_csv_too(tmp_path: Path):
     assert_close(
         np.loadtxt(tmp_path / "x.csv", delimiter=",", dtype=np.float32), wanted, rtol=1e-6, atol=1e-6
     )
+
+
+def test_train_hides_labels_that_are_not_to_be_told(tmp_path: Path):
+    few = [
+        "train",
+        "semi_supervised_aae",
+        "--data",
+        "digits",
+        "--hidden",
+        "16",
+        "--steps",
+        2,
+        "--out",
+        tmp_path,
+    ]
+    assert call(*few, "--labels", 20)["rows"]
+    assert "25 labels are not as many of each of the 10 classes" in call(*few, "--labels", 25, code=2)
+    assert call(*few, "--labels", 0)["last"]["model_class_nll"] == 0
+    told = pp.data.some_labels(torch.arange(100) % 10, 30, seed=1)
+    assert torch.bincount(told + 1).tolist() == [70, *[3] * 10]
+
+
+def test_an_average_can_be_switched_off(tmp_path: Path):
+    words = ["train", "gan", "--data", "digits", "--hidden", "8", "--steps", 1, "--out", tmp_path]
+    assert call(*words, "--set", "ema=None")["arguments"]["ema"] is None
+    assert "--patience waits for a better validation loss" in call(*words, "--patience", 2, code=2)

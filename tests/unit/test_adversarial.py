@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +18,7 @@ from psiphi.models import Generator
 from psiphi.parts import Batch, Clock, Critic, LatentTrace, Statistics
 from psiphi.parts import contest as sides
 from psiphi.parts.priors import ModesPrior, OneHotPrior, StandardPrior
+from psiphi.parts.slope import geometric, r1_r2
 from psiphi.training._turn import Seat
 
 CLOCK = Clock(0, 0.0, 10)
@@ -166,7 +170,8 @@ def test_decoded_sides_give_the_encoder_no_gradient():
         def __init__(self, z):
             self.mean = decoder(z)
 
-    _, made = sides.decoded(Mean)(trace(z, StandardPrior(2)), Noise.of(0, 4))
+    here = replace(trace(z, StandardPrior(2)), parts={"decoder": Mean})
+    _, made = sides.decoded(here, Noise.of(0, 4))
     own = decoder(z.detach())
     assert_close(made[::2], own[::2])
     assert not torch.equal(made[1::2], own[1::2])
@@ -217,6 +222,12 @@ def test_a_density_needs_more_than_a_point():
     [
         (lambda: pp.zoo.gan(2, 2, game="poker"), "no game is called 'poker'; use minimax"),
         (lambda: pp.zoo.gan(2, 2, lipschitz="tight"), "no means to bound a critic's slope is called 'tight'"),
+        (lambda: pp.zoo.gan(2, 2, lipschitz="r1:-3"), "no means to bound a critic's slope is called 'r1:-3'"),
+        (lambda: pp.zoo.wgan(2, 2, bound=-0.1), "bound must be a number above 0; got -0.1"),
+        (lambda: pp.zoo.wgan_gp(2, 2, weight=float("nan")), "weight must be a number above 0; got nan"),
+        (lambda: pp.zoo.gan(2, 2, lr=-1.0), "lr must be a number above 0; got -1.0"),
+        (lambda: pp.zoo.gan(2, 2, ema="none"), "ema is the decay of an average"),
+        (lambda: pp.zoo.gan(2, 2, hidden=(8,)).decode(torch.zeros(1, 2), y=1), "gan knows no labels"),
         (lambda: pp.zoo.gan(2, 2, pack=0), "pack is a whole number of at least 1; got 0"),
         (lambda: pp.zoo.gan(2, 2, ema=1.0), "ema is the decay of an average"),
         (lambda: pp.zoo.waae(4, 2, steps=2.5), "steps is a whole number of at least 1; got 2.5"),
@@ -227,6 +238,74 @@ def test_a_density_needs_more_than_a_point():
 def test_arguments_without_meaning_get_a_sentence(build, what):
     with pytest.raises(ArgumentError, match=what):
         build()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("wae_mmd", {}), ("info_vae", {}), ("factor_vae", {}), ("aae", {}), ("gan", {"pack": 3})],
+)
+def test_a_last_batch_too_small_to_judge_is_left_out(name, more):
+    model = getattr(pp.zoo, name)((1, 8, 8), 2, hidden=(8,), **more)
+    x = digits()[0][:17]
+    history = pp.fit(model, x, validation=x, epochs=2, batch_size=8, quiet=True)
+    assert history.last["step"] == 4
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    exact = pp.zoo.vae((1, 8, 8), 2, hidden=(8,))
+    assert pp.fit(exact, x, epochs=2, batch_size=8, quiet=True).last["step"] == 6
+
+
+@pytest.mark.parametrize("name", ["aae", "factor_vae", "vae_gan"])
+def test_a_copy_plays_against_its_own_critic(name):
+    model = getattr(pp.zoo, name)((1, 8, 8), 2, hidden=(8,))
+    copy = deepcopy(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    trace = copy.trace(batch().x, batch().noise)
+    copy.objective(trace, CLOCK)["loss"].backward()
+    assert all(p.grad is not None for p in copy.decoder.parameters() if name != "factor_vae")
+    assert trace.parts["critic"] is copy.contests[0].critic
+    assert trace.parts["critic"] is not model.contests[0].critic
+
+
+def test_slopes_that_fall_are_named_saved_and_resumed(tmp_path):
+    means = "r1+r2:0.2>0.002"
+    build = lambda: pp.zoo.gan(2, 2, game="relativistic", lipschitz=means, hidden=(8,))  # noqa: E731
+    whole, half = build(), build()
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    pp.fit(whole, x, steps=8, batch_size=16, quiet=True)
+    assert whole.critic.lipschitz == r1_r2(geometric(0.2, 0.002))
+    pp.fit(half, x, steps=8, batch_size=16, quiet=True, out=tmp_path)
+    assert pp.load(tmp_path).recipe["arguments"]["lipschitz"] == means
+    other = pp.zoo.gan(2, 2, game="relativistic", lipschitz="r1+r2:5", hidden=(8,))
+    with pytest.raises(ArgumentError, match="was made with model"):
+        pp.fit(other, x, steps=9, batch_size=16, quiet=True, out=tmp_path, resume=True)
+
+
+def test_an_average_asked_for_is_not_the_critic_s():
+    model = pp.zoo.gan(2, 2, hidden=(8,), ema=None)
+    critic, generator = (Seat(player, None, None, 0.9) for player in model.players())
+    assert critic.average is None
+    assert generator.average is not None
+
+
+def test_changes_reach_every_player_s_own_rule():
+    players = pp.zoo.vae_gan((1, 8, 8), 2, hidden=(8,)).players()
+    rules = [Seat(player, None, {"clip": 2.0}, None).rule for player in players]
+    assert [rule.clip for rule in rules] == [2.0, 2.0]
+    assert [rule.lr for rule in rules] == [player.optimizer.lr for player in players]
+    assert rules[0].lr != rules[1].lr
+
+
+def test_labels_of_shapes_that_are_no_images():
+    model = pp.zoo.gan((4, 5), 2, classes=3, pack=2, hidden=(8,))
+    x, y = torch.randn(12, 4, 5), torch.arange(12) % 3
+    pp.fit(model, x, y, steps=2, batch_size=6, quiet=True)
+    assert model.sample(4, y=1).shape == (4, 4, 5)
+
+
+def test_modes_of_a_code_of_one_number_are_apart():
+    means = ModesPrior(1, 4).means.squeeze(1)
+    assert float(means.diff().min()) > 1
 
 
 def test_a_batch_smaller_than_the_pack_gets_a_sentence():

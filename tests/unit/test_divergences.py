@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isnan, log, sqrt
+from math import inf, isnan, log, log1p, sqrt
 
 import pytest
 import torch
@@ -199,6 +199,44 @@ def test_js_of_discrete_distributions_by_draws():
     within(dv.js(p, q, draws=20_000), theory)
 
 
+P3, Q3 = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.1, 0.6, 0.3])
+
+
+@pytest.mark.parametrize("kind", [td.Categorical, td.OneHotCategorical])
+def test_categories_of_torch(kind):
+    """By hand: Σ p ln p/q, both ways, and with the even mixture; whether given by probabilities or by logits."""
+    p, q = kind(P3), kind(logits=Q3[None].log() + 7)
+    there, back = float((P3 * (P3 / Q3).log()).sum()), float((Q3 * (Q3 / P3).log()).sum())
+    m = (P3 + Q3) / 2
+    js = 0.5 * float((P3 * (P3 / m).log()).sum() + (Q3 * (Q3 / m).log()).sum())
+    for found, wanted in ((dv.kl(p, q), there), (dv.jeffreys(p, q), there + back), (dv.js(p, q), js)):
+        assert float(found) == pytest.approx(wanted, rel=1e-5)
+        assert (found.standard_error, found.how) == (0.0, "closed form")
+
+
+@pytest.mark.parametrize("kind", [td.Categorical, td.OneHotCategorical])
+@pytest.mark.parametrize("share", [0.25, 1e-5])
+def test_categories_without_mass(kind, share):
+    """+inf with the share that q misses, however small; ln 2 exactly on disjoint ones."""
+    p, q = kind(torch.tensor([1 - share, share, 0.0])), kind(torch.tensor([1.0, 0.0, 0.0]))
+    found = dv.kl(p, q)
+    assert float(found) == float(dv.jeffreys(q, p)) == inf
+    assert f"q has no mass where p has {share:g} of its mass" in found.how
+    assert float(dv.kl(q, p)) == pytest.approx(-log1p(-share), rel=1e-2)
+    apart = dv.js(q, kind(torch.tensor([0.0, 1.0, 1.0])))
+    assert float(apart) == log(2)
+    assert float(dv.js(kind(P3), kind(P3))) == 0
+
+
+def test_categories_beside_counts_are_drawn_from():
+    """KL(p ‖ Poisson(1)) = Σ p_k (ln p_k + 1 + ln k!); the other way there are counts beyond the categories."""
+    p = td.Categorical(P3)
+    theory = float((P3 * P3.log()).sum()) + 1 + 0.2 * log(2)
+    within(dv.kl(p, td.Poisson(1.0), draws=20_000), theory)
+    assert float(dv.kl(td.Poisson(1.0), p, draws=1000)) == inf
+    assert float(dv.wasserstein(p, p, seed=1, draws=100)) < 0.5
+
+
 def test_js_terms_never_pass_ln_2():
     gap = torch.tensor([-inf, -800.0, 0.0, 800.0], dtype=torch.float64)
     terms = formulas.js_terms(torch.zeros(4, dtype=torch.float64), gap)
@@ -335,6 +373,21 @@ X = draws(0, 10, 2)
         (lambda: dv.mmd(X, 3.0), ShapeError, "give real samples"),
         (lambda: dv.kl(X, X + 1, neighbours=10), ArgumentError, "from 1 to 9"),
         (lambda: dv.kl(X.repeat(6, 1), X + 1), DataError, "exact copies"),
+        (lambda: dv.kl(X, X + 1, neighbours=2.5), ArgumentError, "neighbours is 2.5; give a whole number"),
+        (lambda: dv.kl(X, X + 1, neighbours="a"), ArgumentError, "whole number"),
+        (
+            lambda: dv.sliced_wasserstein(X, X, directions=2.5),
+            ArgumentError,
+            "2.5 directions .* whole number",
+        ),
+        (lambda: dv.wasserstein(X, X, order="a"), ArgumentError, "order is 'a'"),
+        (lambda: dv.mmd(toys.moons(), toys.grid(), draws=2.5), ArgumentError, "2.5 draws .* whole number"),
+        (lambda: dv.js(td.Poisson(1.0), td.Poisson(2.0), draws=2.5), ArgumentError, "2.5 draws"),
+        (
+            lambda: dv.kl(td.Categorical(P3), td.Categorical(torch.ones(4))),
+            ShapeError,
+            "3 categories and q 4",
+        ),
         (lambda: dv.js(X, X), ArgumentError, "learnt critic"),
         (lambda: dv.js(td.Poisson(1.0), normal(0, 1)), ArgumentError, "share no measure"),
         (lambda: dv.kl(td.Normal(torch.zeros(3), 1.0), normal(0, 1)), ArgumentError, "Independent"),

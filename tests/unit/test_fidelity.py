@@ -137,6 +137,27 @@ def test_features_are_what_the_last_affine_layer_is_given():
         penultimate(nn.Flatten(), x)
 
 
+def test_a_classifier_of_other_rows_is_refused():
+    x, flat = normal(15, 50, 1, 2, 2).float(), normal(15, 50, 4).float()
+    other, plain = (
+        pp.zoo.classifier((1, 3, 3), 2, hidden=(5,)),
+        nn.Sequential(nn.Linear(9, 3), nn.Linear(3, 2)),
+    )
+    for distance in (frechet, kernel_distance, fidelity):
+        with pytest.raises(
+            ShapeError, match=r"\(1, 2, 2\) are not what classifier takes, which is \(1, 3, 3\)"
+        ):
+            distance(x, x, features=other)
+        with pytest.raises(ShapeError, match="what Sequential takes"):
+            distance(flat, flat, features=plain)
+    with pytest.raises(ShapeError, match="what classifier takes"):
+        nearest_training(x, x, x, other)
+    with pytest.raises(ShapeError, match=r"\(2\) are not what classifier takes"):
+        pp.evaluation.samples(pp.zoo.vae(2, 1, hidden=(4,)), other, [0, 1], n=20)
+    model = pp.zoo.classifier((1, 2, 2), 2, hidden=(5,))
+    assert_close(penultimate(model, flat), penultimate(model, flat.view(-1, 1, 2, 2)))
+
+
 def test_the_label_names_features_sizes_and_split():
     x, y = normal(5, 400, 1, 2, 2).float(), normal(6, 300, 1, 2, 2).float()
     model = pp.zoo.classifier((1, 2, 2), 2, hidden=(5,))

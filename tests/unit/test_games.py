@@ -15,7 +15,7 @@ from psiphi.formulas import games, penalties
 from psiphi.formulas.games import GAMES
 from psiphi.networks import MLP, ConvEncoder, Maxout
 from psiphi.parts import Clock, Critic, Statistics
-from psiphi.parts.lipschitz import (
+from psiphi.parts.slope import (
     clipping,
     geometric,
     gradient_penalty,
@@ -277,8 +277,8 @@ def test_a_spectral_norm_leaves_a_slope_of_at_most_one():
 def test_means_by_name():
     assert lipschitz("gp:3") == gradient_penalty(3.0)
     assert lipschitz("clip") == clipping()
-    assert lipschitz(r1(2.0)) == r1(2.0)
-    for wrong in ("lip", "gp:x", "spectral:3", ""):
+    assert lipschitz("r1+r2:0.2>0.002") == r1_r2(geometric(0.2, 0.002))
+    for wrong in ("lip", "gp:x", "spectral:3", "", "r1:-3", "gp:nan", "r1:0.2>", "clip:0.2>0.1"):
         with pytest.raises(ArgumentError, match="no means to bound a critic's slope is called"):
             lipschitz(wrong)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,9 @@ from torch.testing import assert_close
 
 from psiphi.basis.errors import ArgumentError, MissingVerb, ShapeError
 from psiphi.data.toys import gaussian
-from psiphi.divergences import by_critic, learnt
+from psiphi.divergences import _learnt, by_critic, learnt
 from psiphi.formulas import games
-from psiphi.parts.lipschitz import clipping, spectral_norm
+from psiphi.parts.slope import clipping, spectral_norm
 
 P, Q = gaussian(1), gaussian(1, mean=1.0)
 SHORT = learnt(hidden=(16,), steps=60, batch_size=128, lr=1e-2, fresh=2000)
@@ -60,8 +62,12 @@ def test_transport_is_in_the_units_of_the_data():
 
 def test_a_critic_of_your_own_and_densities_beside_samples():
     network = nn.Linear(1, 1)
-    found = by_critic(P, draws(500, 1.0), learnt(network=network, steps=40, batch_size=64))
-    assert found.critic.network is network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    how = learnt(games.wasserstein, spectral_norm(), network=network, steps=40, batch_size=64)
+    found = by_critic(P, draws(500, 1.0), how)
+    assert_close(dict(network.state_dict()), before)  # no weight moved, and no norm was put around it
+    assert isinstance(found.critic.network, nn.Linear)
+    assert by_critic(P, draws(500, 1.0), how).value == found.value
     assert set(found.as_dict()) == {"value", "standard_error", "how", "raw", "slope"}
 
 
@@ -70,6 +76,33 @@ def test_the_global_random_state_is_left_alone():
     before = torch.get_rng_state()
     by_critic(P, Q, SHORT)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("p", "how", "sentence"),
+    [
+        (P, learnt(fresh=1), "critic of 1 samples cannot be judged by 1 fresh draws, .* at least 2"),
+        (P, learnt(fresh=7, pack=4), "critic of 4 samples .* 7 fresh draws, .* at least 8"),
+        (P, learnt(fresh=2.5), "2.5 fresh draws"),
+        (draws(30), learnt(pack=4), "the 6 samples that are held out"),
+    ],
+)
+def test_too_few_draws_to_judge_by_are_told_before_training(p, how, sentence, monkeypatch):
+    monkeypatch.setattr(_learnt, "fit", lambda *args, **more: pytest.fail("it trained"))
+    with pytest.raises(ArgumentError, match=sentence):
+        by_critic(p, Q, how)
+
+
+def test_packs_are_called_packs():
+    one, two = (by_critic(P, Q, replace(SHORT, steps=5, pack=pack)).how for pack in (1, 2))
+    assert one == "critic of the minimax game, 2 000 draws that it was not trained on"
+    assert two == "critic of the minimax game, 1 000 packs of 2 draws that it was not trained on"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_samples_on_a_gpu_are_brought_to_the_critic():
+    here = by_critic(draws(1000), draws(800, 1.0, 1), SHORT)
+    assert by_critic(draws(1000).cuda(), draws(800, 1.0, 1).cuda(), SHORT).value == here.value
 
 
 def test_bad_sides_get_a_sentence():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from math import exp, inf, log
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -13,6 +14,7 @@ import psiphi as pp
 from psiphi.basis.errors import ArgumentError, DataError, MissingVerb, ShapeError
 from psiphi.data.toys import gaussian, grid, ring
 from psiphi.evaluation import modes
+from psiphi.evaluation._modes import is_mixture
 from psiphi.formulas.modes import bin_kl, ceiling, occupancy, reached, separation, target_mass
 
 CORNERS = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
@@ -90,7 +92,29 @@ def test_models_and_samplers_are_drawn_from():
     assert modes(toy, toy, 1000, seed=2) == own
 
 
+def test_distributions_of_torch_are_drawn_from():
+    """Half of the mass at each of two corners, from a sampler that is not ours."""
+    where = torch.distributions.Independent(torch.distributions.Normal(CORNERS[:2], 1.0), 1)
+    both = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(2)), where)
+    before = torch.random.get_rng_state()
+    found = modes(both, (CORNERS, 1.0), 1000)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert (found.found, found.missed, found.n) == (2, [2], 1000)
+    assert abs(found.quality.value - ceiling(2)) < 4 * (ceiling(2) * (1 - ceiling(2)) / 1000) ** 0.5
+    assert modes(both, (CORNERS, 1.0), 1000) == found != modes(both, (CORNERS, 1.0), 1000, seed=1)
+    line = modes(torch.distributions.Normal(0.0, 1.0), (torch.zeros(1, 1), 1.0), 500)
+    assert (line.found, line.n) == (1, 500)
+
+
+@pytest.mark.parametrize("sigma", [np.float32(1), np.array(1.0), torch.tensor(1.0), 1])
+def test_a_number_of_any_kind_is_a_sigma(sigma):
+    assert modes(CORNERS, (CORNERS.numpy(), sigma)) == modes(CORNERS, (CORNERS, 1.0))
+    assert not is_mixture((CORNERS, CORNERS[:, 0]))
+
+
 def test_what_has_no_modes_is_refused():
+    with pytest.raises(ArgumentError, match="a Linear, a module without `sample`"):
+        modes(torch.nn.Linear(2, 2), grid())
     x = torch.zeros(4, 2)
     with pytest.raises(ArgumentError, match="a Gaussian is none"):
         modes(x, gaussian())

@@ -165,6 +165,36 @@ def test_a_saturated_critic_is_told_from_a_wasserstein_one():
         assert watched(watch_modes(patience=3), model, 6, **columns)[1] == []
 
 
+class Counted(float):
+    """A number that counts how often it is compared."""
+
+    compared = 0
+
+    def __lt__(self, other):
+        Counted.compared += 1
+        return float(self) < float(other)
+
+    __gt__ = __ge__ = __lt__
+
+
+def test_a_look_at_a_critics_losses_takes_time_in_their_number():
+    Counted.compared = 0
+    rows = [{"sample_spread": 1.0, "sample_nearest": 1.0, "critic_loss": Counted(0.001)} for _ in range(400)]
+    watch_modes()._signs(History(rows), 2, None)
+    assert Counted.compared <= 4 * 400
+
+
+def test_of_several_processes_the_first_alone_warns(monkeypatch):
+    flat = {"critic_loss": [0.01] * 4}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    for rank in (0, 1):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        assert len(watched(watch_modes(patience=3), Scripted(draws()), 4, **flat)[1]) == (rank == 0)
+        said, _, history = watched(watch_modes(patience=3, stop=True), Scripted(draws()), 4, **flat)
+        assert "saturated" in str(said[3])  # all stop together
+        assert len(history["sample_spread"]) == 4
+
+
 def test_it_remembers_by_the_history_alone():
     """A watcher made anew before each row says what one that saw them all says."""
     toy = ring()

@@ -40,9 +40,9 @@ def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
     return found
 
 
-def build(entry: Entry, kind: str, given: Mapping[str, Any], *first: Any) -> Any:
-    """Call a registered builder with the options that were given (None = not given)."""
-    wanted = {name: value for name, value in given.items() if value is not None}
+def build(entry: Entry, kind: str, given: Mapping[str, Any], *first: Any, kept: Iterable[str] = ()) -> Any:
+    """Call a registered builder with the options that were given (None = not given, but for those in `kept`)."""
+    wanted = {name: value for name, value in given.items() if value is not None or name in kept}
     takes = [name for name in entry.parameters if name not in POSITIONAL]
     own = {name for name in takes if "Module" in str(entry.parameters[name].annotation)}
     for name in wanted:

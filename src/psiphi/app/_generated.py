@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psiphi.app import _console as out
-from psiphi.basis.errors import DataError
+from psiphi.basis.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from psiphi.divergences import Estimate
@@ -62,7 +62,7 @@ def generated(
                 frechet=evaluation.frechet(y, x[:n], classifier, "test", seed),
                 memory=evaluation.nearest_training(y, data.train.x[:TRAIN_ROWS], x[:n], classifier),
             )
-    except DataError as error:
+    except (ArgumentError, DataError) as error:
         return Generated(why=str(error))
 
 

@@ -11,6 +11,7 @@ from psiphi.data._binarize import binarize
 from psiphi.data._columns import Column, Columns
 from psiphi.data._describe import Description, describe
 from psiphi.data._fingerprint import fingerprint
+from psiphi.data._labels import known, some_labels
 from psiphi.data._load import load, names
 from psiphi.data._mapped import Mapped
 from psiphi.data._record import Data, Provenance, Split
@@ -35,8 +36,10 @@ __all__ = [
     "check_finite",
     "describe",
     "fingerprint",
+    "known",
     "load",
     "measure",
     "names",
+    "some_labels",
     "toys",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, nan
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ def kl(p: Density, q: Density, draws: int, seed: int) -> Estimate:
 
 
 def _why_infinite(p: Density, q: Density, seed: int) -> str:
+    if p.log_table is not None and q.log_table is not None:
+        return (
+            f"q has no mass where p has {float(p.log_table.exp()[q.log_table == -inf].sum()):.3g} of its mass"
+        )
     missed = int((q.log_density(p.draws(DRAWS, seed, "p")) == -inf).sum())
     return f"q has no density where p has about {missed / DRAWS:.2%} of its mass" if missed else "infinite"
 
@@ -50,6 +55,8 @@ def _why_infinite(p: Density, q: Density, seed: int) -> str:
 def _closed_kl(p: Density, q: Density) -> float | None:
     if p.gaussian and q.gaussian:
         return max(0.0, float(_normal(p).kl(_normal(q))))
+    if p.log_table is not None and q.log_table is not None:
+        return max(0.0, float(Categorical(p.log_table).kl(Categorical(q.log_table))))
     if has_kl(p.source, q.source):
         return float(kl_of_records(p.source, q.source).sum())
     one, other = p.source, q.source
@@ -76,7 +83,10 @@ def _normal(p: Density) -> FullNormal:
 
 
 def js(p: Density, q: Density, draws: int, seed: int) -> Estimate:
-    """JS(p, q) in nats: by quadrature where both are continuous on the line."""
+    """JS(p, q) in nats: in closed form of categories, by quadrature where both are continuous on the line."""
+    if p.log_table is not None and q.log_table is not None:
+        value = float(formulas.js_integrand(p.log_table, q.log_table).sum())
+        return Estimate(min(max(value, 0.0), formulas.LOG_2), 0.0, "closed form")
     if p.dimension == 1 and not p.discrete and (found := _js_on_the_line(p, q, seed)):
         return found
     x, y = _draws(p, draws, seed, "p"), _draws(q, draws, seed, "q")
@@ -103,8 +113,10 @@ def _js_on_the_line(p: Density, q: Density, seed: int) -> Estimate | None:
 
 
 def _draws(p: Density, draws: int, seed: int, side: str) -> Tensor:
-    if draws < 2:
-        raise ArgumentError(f"{draws} draws give no standard error; take at least 2, e.g. 100 000.")
+    if not isinstance(draws, Integral) or draws < 2:
+        raise ArgumentError(
+            f"{draws!r} draws give no standard error; take a whole number of at least 2, e.g. 100_000."
+        )
     return p.draws(draws, seed, side)
 
 

@@ -26,7 +26,8 @@ class Density:
 
     draw: (n, key) -> (n, D), flat; log_prob: (n, *shape) -> (n,), −inf off the support, None for a sampler without
     one; gaussian: mean and covariance in float64, where it is one; bounds: the finite ends of a support on the line;
-    like: a tensor of its type and device; source: what was given.
+    log_table: ln p_k, (K,), of one of K numbers or codes of torch, in float64; like: a tensor of its type and device;
+    source: what was given.
     """
 
     source: Any
@@ -37,6 +38,7 @@ class Density:
     discrete: bool = False
     gaussian: tuple[Tensor, Tensor] | None = None
     bounds: tuple[float, ...] = ()
+    log_table: Tensor | None = None
 
     @property
     def dimension(self) -> int:
@@ -91,28 +93,44 @@ def _of_torch(given: torch.distributions.Distribution, side: str) -> Density:
     if given.batch_shape:
         given = torch.distributions.Independent(given, len(given.batch_shape))
     shape = tuple(given.event_shape)
+    table = _table(given)
 
     def draw(n: int, key: int) -> Tensor:
         with forked(key):
             return given.sample((n,)).flatten(1) if shape else given.sample((n,))[:, None]
+
+    def known(x: Tensor) -> Tensor:
+        if table is None:
+            return given.log_prob(x).cpu().double()
+        rows = x.reshape(len(x), -1).cpu()
+        return table[rows[:, 0].long() if rows.shape[1] == 1 else rows.argmax(1)]
 
     def log_prob(x: Tensor) -> Tensor:
         # With validation on, torch raises outside the support instead of answering −inf.
         try:
             inside = given.support.check(x)  # pyright: ignore
         except (NotImplementedError, AttributeError):
-            return given.log_prob(x)
-        value = x.new_full((len(x),), -torch.inf)
+            return known(x)
+        value = torch.full((len(x),), -torch.inf, dtype=torch.float64)
         if bool(inside.any()):
-            value[inside] = given.log_prob(x[inside]).to(value.dtype)
+            value[inside.cpu()] = known(x[inside])
         return value
 
     support = getattr(given, "support", None)
     ends = [getattr(support, name, torch.nan) for name in ("lower_bound", "upper_bound")] if not shape else []
     return Density(
         given, shape, draw, log_prob, draw(1, 0), bool(getattr(support, "is_discrete", False)),
-        _torch_gaussian(given), tuple(float(end) for end in ends if isfinite(float(end))),
+        _torch_gaussian(given), tuple(float(end) for end in ends if isfinite(float(end))), table,
     )  # fmt: skip
+
+
+def _table(given: torch.distributions.Distribution) -> Tensor | None:
+    """ln p_k, −inf where p_k = 0: torch's own logits hold the machine's epsilon there."""
+    while isinstance(given, torch.distributions.Independent):
+        given = given.base_dist
+    if isinstance(given, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
+        return given.probs.cpu().double().flatten().log()
+    return None
 
 
 def _torch_gaussian(given: torch.distributions.Distribution) -> tuple[Tensor, Tensor] | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import nan
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -32,8 +34,8 @@ class learnt:
     """How a critic is trained to tell p from q; `divergences.by_critic` does it.
 
     game, lipschitz: what it plays, and what bounds its slope; hidden, activation: of its network, or network: one of
-    your own, (n, pack·d) -> (n, 1); steps, batch_size, lr: of Adam with a cosine schedule; fresh: draws to judge by.
-    Smooth units keep the largest slope near the typical one.
+    your own, (n, pack·d) -> (n, 1), which is copied; steps, batch_size, lr: of Adam with a cosine schedule; fresh:
+    draws to judge by. Smooth units keep the largest slope near the typical one.
     """
 
     game: Game = minimax
@@ -53,7 +55,7 @@ class Judgement(Estimate):
     """A critic's estimate on draws that it was not trained on; for the Wasserstein game the raw gap over the slope.
 
     raw: the game's own value, which for the Wasserstein game is at most K W₁, K the critic's slope; slope: the
-    largest ‖∇f‖ over those draws and the segments between them, f and x in the same units; critic: itself.
+    largest ‖∇f‖ found over those draws and the segments between them, f and x in the same units; critic: itself.
     """
 
     raw: float = nan
@@ -107,6 +109,13 @@ def by_critic(p: Any, q: Any, how: learnt = learnt(), *, seed: int = 0) -> Judge
     """
     one, held_one = _drawer(p, "p", seed)
     other, held_other = _drawer(q, "q", seed)
+    n = min([how.fresh, *(len(x) for x in (held_one, held_other) if x is not None)])
+    if not isinstance(n, Integral) or n < 2 * how.pack:
+        kept = f"{how.fresh!r} fresh draws" if n == how.fresh else f"the {n} samples that are held out"
+        raise ArgumentError(
+            f"a critic of {how.pack} samples cannot be judged by {kept}, as an error needs at least {2 * how.pack}: "
+            f"take fresh=50_000, or more samples."
+        )
     with torch.no_grad():
         some = [draw(4096, Noise.of(seed, 4096).split("measure")) for draw in (one, other)]
         same_size(some[0].shape[1], some[1].shape[1])
@@ -114,7 +123,12 @@ def by_critic(p: Any, q: Any, how: learnt = learnt(), *, seed: int = 0) -> Judge
     statistics = Statistics((pooled.shape[1],))
     statistics.load(measure(pooled))
     with forked(seed, "critic"):
-        network = how.network or MLP((how.pack * pooled.shape[1],), (1,), how.hidden, how.activation)
+        width = how.pack * pooled.shape[1]
+        network = (
+            deepcopy(how.network)
+            if how.network is not None
+            else MLP((width,), (1,), how.hidden, how.activation)
+        )
         critic = Critic(network, how.game, how.lipschitz, statistics=statistics, pack=how.pack)
 
     def pairs(n: int, noise: Noise) -> Tensor:
@@ -123,7 +137,6 @@ def by_critic(p: Any, q: Any, how: learnt = learnt(), *, seed: int = 0) -> Judge
     trial = _Trial(critic, statistics, how)
     fit(trial, pairs, steps=how.steps, batch_size=how.batch_size, seed=seed, quiet=True)
     noise = Noise.of(mix(seed, "fresh"), how.fresh)
-    n = min(how.fresh, *(len(x) for x in (held_one, held_other) if x is not None), how.fresh)
     x = one(n, noise.split("p")) if held_one is None else held_one[:n]
     y = other(n, noise.split("q")) if held_other is None else held_other[:n]
     return _judged(critic, x, y, noise, how, statistics.sigma)
@@ -133,8 +146,8 @@ def _judged(critic: Critic, x: Tensor, y: Tensor, noise: Noise, how: learnt, sig
     with torch.no_grad():
         terms = critic.divergence(x, y).double()
     raw, error = float(terms.mean()), float(terms.std() / len(terms) ** 0.5)
-    packed = f" of {how.pack} samples together" if how.pack > 1 else ""
-    text = f"critic of the {how.game} game{packed}, {count(len(terms))} draws that it was not trained on"
+    packed = f" packs of {how.pack}" if how.pack > 1 else ""
+    text = f"critic of the {how.game} game, {count(len(terms))}{packed} draws that it was not trained on"
     if how.game.name != "wasserstein":
         return Judgement(raw, error, text, raw=raw, critic=critic)
     u, v, score = critic.units(x), critic.units(y), critic.scorer(None)
@@ -153,8 +166,8 @@ def _drawer(given: Any, side: str, seed: int) -> tuple[Draw, Tensor | None]:
     """Draws to train on, float32 rows, and rows that are kept from it, where there are only so many."""
     if is_density(given):
         known = density(given, side)
-        return lambda n, noise: known.draws(n, noise.key, side).float(), None
-    x = samples(given, side, least=10).float()
+        return lambda n, noise: known.draws(n, noise.key, side).float().cpu(), None
+    x = samples(given, side, least=10).float().cpu()
     x = x[Noise.of(seed, len(x)).split(side).uniform().argsort()]
     held, rows = x.split([round(HELD_OUT * len(x)), len(x) - round(HELD_OUT * len(x))])
-    return lambda n, noise: rows[(noise.uniform() * len(rows)).long()], held
+    return lambda n, noise: rows[(noise.uniform() * len(rows)).long().to(rows.device)], held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -95,8 +96,10 @@ def sliced_wasserstein(
     The standard error is over directions. At order 1 a shift Δ in d dimensions reads ‖Δ‖ Γ(d/2)/(√π Γ((d+1)/2)).
     """
     _check_order(order)
-    if directions < 2:
-        raise ArgumentError(f"{directions} directions give no standard error; take at least 2, e.g. 256.")
+    if not isinstance(directions, Integral) or directions < 2:
+        raise ArgumentError(
+            f"{directions!r} directions give no standard error; take a whole number of at least 2, e.g. 256."
+        )
     x, y, note = pair(p, q, draws or DRAWS // 10, seed)
     noise = Noise.of(seed, directions, x.device, x.dtype).split("directions")
     powers = formulas.sliced_transport(x, y, formulas.directions(noise, x.shape[1]), order).double()
@@ -144,19 +147,20 @@ def energy(p: Any, q: Any, *, unbiased: bool = True, draws: int = COSTLY_DRAWS, 
 
 
 def _check_order(order: float) -> None:
-    if not 1 <= order < float("inf"):
+    if not isinstance(order, Real) or not 1 <= order < float("inf"):
         raise ArgumentError(f"order is {order!r}; transport has an order of at least 1: 1 or 2.")
 
 
 def _neighbour_kl(x: Tensor, y: Tensor, neighbours: int, note: str) -> Estimate:
-    terms, error = formulas.neighbour_kl(x.double(), y.double(), neighbours)
+    if not isinstance(neighbours, Integral):
+        raise ArgumentError(f"neighbours is {neighbours!r}; give a whole number of at least 1, e.g. 5.")
+    terms, error = formulas.neighbour_kl(x.double(), y.double(), int(neighbours))
     return Estimate(float(terms.mean()), error, f"k nearest neighbours, k = {neighbours}{note}")
 
 
 def _discrepancy(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool, how: str) -> Estimate:
     sums = kernels.pair_sums(x, y, kernel)
-    at_zero = None if unbiased else float(kernel(x.new_zeros(1)))
-    value = float(kernels.squared_discrepancy(sums, at_zero))
+    value = float(kernels.squared_discrepancy(sums, None if unbiased else kernel))
     return Estimate(value, kernels.jackknife_error(sums), f"{how}, {'unbiased' if unbiased else 'biased'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -27,6 +28,15 @@ def densities(p: Any, q: Any) -> tuple[Density, Density]:
         raise ArgumentError(
             f"p ({one.name}) is {'discrete' if one.discrete else 'continuous'} and q ({other.name}) is not: they "
             "share no measure, so their divergence is not defined; compare samples by mmd or wasserstein."
+        )
+    if (
+        one.log_table is not None
+        and other.log_table is not None
+        and len(one.log_table) != len(other.log_table)
+    ):
+        raise ShapeError(
+            f"p has {len(one.log_table)} categories and q {len(other.log_table)}: both need the same ones; give those "
+            "that one of them lacks a probability of 0."
         )
     return one, other
 
@@ -62,8 +72,10 @@ def pair(
     for x, side, name in zip(given, (p, q), names):
         if x is None:
             n = sizes[0] if sizes else draws
-            if n < least:
-                raise ArgumentError(f"{n} draws were asked for; at least {least} are needed.")
+            if not isinstance(n, Integral) or n < least:
+                raise ArgumentError(
+                    f"{n!r} draws were asked for; a whole number of at least {least} is needed."
+                )
             x, note = density(side, name).draws(n, seed, name), f", {count(n)} draws"
         both.append(x)
     x, y = both

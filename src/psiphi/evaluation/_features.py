@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from psiphi.basis.errors import ArgumentError, DataError, ShapeError
 from psiphi.basis.shapes import as_batch, check_finite, show
-from psiphi.models._base import evaluating
+from psiphi.models._base import Model, evaluating
 
 CHUNK = 1024
 
@@ -29,18 +29,36 @@ def penultimate(classifier: nn.Module, x: Tensor) -> Tensor:
             f"a function x -> (n, d) instead."
         )
     hooks = [module.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for module in affine]
-    home = next(classifier.parameters())
     found = []
     try:
-        with evaluating(classifier):
-            for part in x.split(CHUNK):
-                seen.clear()
-                classifier(part.to(home.device, home.dtype))
-                found.append(seen[-1].flatten(1).cpu())
+        for _ in answers(classifier, x):
+            found.append(seen[-1].flatten(1).cpu())
+            seen.clear()
     finally:
         for hook in hooks:
             hook.remove()
     return torch.cat(found)
+
+
+def answers(classifier: nn.Module, x: Tensor) -> Iterator[Tensor]:
+    """What a classifier says of each chunk of rows, in eval mode; `ShapeError` where it takes no such rows."""
+    name = getattr(classifier, "title", type(classifier).__name__)
+    wanted = classifier.shape if isinstance(classifier, Model) else tuple(x.shape[1:])
+    refused = f"rows of shape {show(x.shape[1:])} are not what {name} takes"
+    if prod(wanted) != prod(x.shape[1:]):
+        raise ShapeError(
+            f"{refused}, which is {show(wanted)}: give a classifier of the data that samples are compared with."
+        )
+    home = next(classifier.parameters(), x)
+    with evaluating(classifier):
+        for part in x.reshape(len(x), *wanted).split(CHUNK):
+            try:
+                answer = classifier(part.to(home.device, home.dtype))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, IndexError) as error:
+                raise ShapeError(f"{refused} ({error}): give a classifier of such rows.") from error
+            yield answer
 
 
 class Compared(NamedTuple):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from psiphi.basis.errors import ArgumentError, DataError
-from psiphi.basis.noise import Noise
+from psiphi.basis.noise import Noise, forked
 from psiphi.basis.shapes import as_batch, check_finite, show
 from psiphi.evaluation._share import Share
 from psiphi.formulas.modes import WIDTHS, bin_kl, ceiling, occupancy, reached, separation, target_mass
-from psiphi.models._base import check_count
+from psiphi.models._base import Model, check_count
 
 SHOWN = 12
 
@@ -64,9 +65,9 @@ class Modes:
 def modes(source: Any, target: Any, n: int = 2500, seed: int = 0) -> Modes:
     """How many modes of `target` the source reaches, and with how much of its mass.
 
-    source: a model that samples (draws, not means of p(x|z)), a sampler `(n, noise) -> (n, d)`, or points (n, d),
-    all of which count; target: a mixture of `data.toys`, or a pair (means (K, d), sigma).
-    Errors: `ArgumentError`, `DataError`.
+    source: a model that samples (draws, not means of p(x|z)), a distribution of torch, a sampler
+    `(n, noise) -> (n, d)`, or points (n, d), all of which count; target: a mixture of `data.toys`, or a pair (means
+    (K, d), sigma). Errors: `ArgumentError`, `DataError`.
     Source of the protocol: Lin, Khetan, Fanti, Oh, "PacGAN", 2018, section 4.1; the bin of points off every mode is
     ours, as without it a sampler that puts half of its mass nowhere has a divergence of 0.
     """
@@ -91,9 +92,9 @@ def modes(source: Any, target: Any, n: int = 2500, seed: int = 0) -> Modes:
 
 def is_mixture(target: Any) -> bool:
     """Whether it has modes: `means` and `sigma`, or is a pair of them."""
-    return (hasattr(target, "means") and hasattr(target, "sigma")) or (
-        isinstance(target, tuple) and len(target) == 2 and isinstance(target[1], int | float)
-    )
+    if not isinstance(target, tuple):
+        return hasattr(target, "means") and hasattr(target, "sigma")
+    return len(target) == 2 and (isinstance(target[1], Real) or getattr(target[1], "ndim", None) == 0)
 
 
 def mixture_of(target: Any) -> tuple[Tensor, float]:
@@ -115,8 +116,16 @@ def mixture_of(target: Any) -> tuple[Tensor, float]:
 
 @torch.no_grad()
 def points_of(source: Any, dimension: int, n: int, seed: int) -> Tensor:
-    """Points (n, d) in double precision: drawn from a model or a sampler, or as they are given."""
-    if isinstance(source, nn.Module) or hasattr(source, "sample"):
+    """Points (n, d) in double precision: drawn from a model, a distribution or a sampler, or as they are given."""
+    if isinstance(source, torch.distributions.Distribution):
+        with forked(seed, "modes"):
+            x = source.sample((check_count(n),)).reshape(n, -1)
+    elif isinstance(source, nn.Module) and not isinstance(source, Model) and not hasattr(source, "sample"):
+        raise ArgumentError(
+            f"the source is a {type(source).__name__}, a module without `sample`: give a model that samples, a "
+            "function (n, noise) -> (n, d), or points (n, d)."
+        )
+    elif isinstance(source, nn.Module) or hasattr(source, "sample"):
         draw: Any = source.sample
         x = draw(check_count(n), seed=seed, exact=True).flatten(1)
     elif callable(source):

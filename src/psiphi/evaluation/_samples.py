@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from psiphi.basis.errors import DataError
+from psiphi.evaluation._features import answers
 from psiphi.formulas.information import entropy
-from psiphi.models._base import evaluating
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ def samples(
     if len(known) == 0 or len(known.unique()) < 2:
         raise DataError("diversity needs labels of at least two classes to compare with.")
     drawn = model.sample(n, seed=seed, exact=exact)
-    with evaluating(classifier):
-        probability = torch.cat([classifier(part).softmax(1) for part in drawn.split(1024)])
+    probability = torch.cat([answer.softmax(1).cpu() for answer in answers(classifier, drawn)])
     classes = probability.shape[1]
     counts = torch.bincount(probability.argmax(1), minlength=classes)
     found, wanted = entropy(counts), entropy(torch.bincount(known, minlength=classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -87,6 +88,8 @@ class watch_modes:
         sentence = f"collapse seen for {self.patience} rows: {'; '.join(told)}"
         if self.stop:
             return sentence
+        if _speaks_elsewhere():
+            return None
         warnings.warn(
             f"{sentence}. Try packing, R1 and R2 penalties together, or another balance of critic and generator steps.",
             ModeCollapseWarning,
@@ -137,11 +140,16 @@ class watch_modes:
         for column in history.columns:
             if column.endswith("critic_loss") and not column.startswith("validation_"):
                 losses = _unpenalised(history, column)
-                flat = [
-                    abs(value) < SATURATED and min(losses[: i + 1]) >= 0 for i, value in enumerate(losses)
-                ]
+                least = accumulate(losses, min)
+                flat = [abs(value) < SATURATED and low >= 0 for value, low in zip(losses, least)]
                 found.append((f"the critic is saturated, {column} is {losses[-1]:.2g}", flat))
         return found
+
+
+def _speaks_elsewhere() -> bool:
+    """Whether this is one of several processes and not the first, which warns for all."""
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return several and torch.distributed.get_rank() > 0
 
 
 def _unpenalised(history: History, column: str) -> list[float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from psiphi.basis.errors import ArgumentError, DataError
 from psiphi.basis.noise import Noise
-from psiphi.formulas.kernels import mmd2, negative_distance, squared_distances
+from psiphi.formulas.kernels import squared_distances
 
 LOG_2 = log(2)
 _CHUNK = 1 << 20
@@ -19,7 +19,7 @@ _TREE_UP_TO, _GROUPS = 8, 10
 
 
 # ------------------------------------------------------------------------------------- of densities
-def js_terms(log_own: Float[Tensor, " n"], log_other: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def js_terms(log_own: Float[Tensor, "*n"], log_other: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """ln p/m at draws of p, m = ½(p + q): ln 2 − ln(1 + q/p), at most ln 2 and exactly that where q = 0."""
     return LOG_2 - F.softplus(log_other - log_own)
 
@@ -38,9 +38,9 @@ def js(
 
 def js_integrand(log_p: Float[Tensor, "*x"], log_q: Float[Tensor, "*x"]) -> Float[Tensor, "*x"]:
     """½ p ln(p/m) + ½ q ln(q/m) at a point, whose integral is JS; 0 where both vanish."""
-    gap, p, q = log_q - log_p, log_p.exp(), log_q.exp()  # where both vanish the gap is NaN, and not looked at
-    at_p = torch.where(p > 0, p * (LOG_2 - F.softplus(gap)), 0)
-    return 0.5 * (at_p + torch.where(q > 0, q * (LOG_2 - F.softplus(-gap)), 0))
+    p, q = log_p.exp(), log_q.exp()
+    at_p = torch.where(p > 0, p * js_terms(log_p, log_q), 0)  # NaN where both vanish, and not looked at there
+    return 0.5 * (at_p + torch.where(q > 0, q * js_terms(log_q, log_p), 0))
 
 
 # ------------------------------------------------------------------------------------- of Gaussians
@@ -104,16 +104,6 @@ def sliced_transport(
     """
     step = max(1, _CHUNK // (len(x) + len(y)))
     return torch.cat([transport_1d(part @ x.T, part @ y.T, order) for part in along.split(step)])
-
-
-def energy(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], unbiased: bool = True, rows: int = 512
-) -> Float[Tensor, ""]:
-    """2 E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖ between samples: MMD² with k = −‖x − y‖; in units of the data.
-
-    Source: Székely, Rizzo, "Energy statistics", 2013, eq. 5 (biased); unbiased leaves out x' = x.
-    """
-    return mmd2(x, y, negative_distance, unbiased, rows)
 
 
 def neighbour_kl(

@@ -51,7 +51,10 @@ def inverse_multiquadratic(scales: Sequence[float]) -> Kernel:
 
 
 def negative_distance(squares: Tensor) -> Tensor:
-    """k(d²) = −d, with which MMD² is the energy distance; its slope at d = 0 is 0, not infinite."""
+    """k(d²) = −d, with which MMD² is the energy distance; its slope at d = 0 is 0, not infinite.
+
+    Source: Székely, Rizzo, "Energy statistics", 2013, eq. 5 (biased).
+    """
     return -squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
 
 
@@ -145,16 +148,17 @@ def _across(x: Tensor, y: Tensor, kernel: Kernel, rows: int) -> tuple[Tensor, Te
     return torch.cat(along), torch.cat(down)
 
 
-def squared_discrepancy(sums: PairSums, at_zero: float | None = None) -> Tensor:
-    """MMD² = E k(x, x') + E k(y, y') − 2 E k(x, y), unbiased, or biased (x' = x counts) given k(0) = `at_zero`.
+def squared_discrepancy(sums: PairSums, biased: Kernel | None = None) -> Tensor:
+    """MMD² = E k(x, x') + E k(y, y') − 2 E k(x, y), unbiased, or biased (x' = x counts) if given k, for its k(0).
 
     Unbiased, it can be negative; biased, it is the squared distance of the two empirical means, at least 0.
     Source: Gretton, Borgwardt, Rasch, Schölkopf, Smola, "A kernel two-sample test", 2012, eqs. 3 and 5.
     """
     n, m = len(sums.xx), len(sums.yy)
     cross = 2 * sums.xy.sum() / (n * m)
-    if at_zero is None:
+    if biased is None:
         return sums.xx.sum() / (n * (n - 1)) + sums.yy.sum() / (m * (m - 1)) - cross
+    at_zero = float(biased(sums.xx.new_zeros(1)))
     return sums.xx.sum() / n**2 + at_zero / n + sums.yy.sum() / m**2 + at_zero / m - cross
 
 
@@ -166,8 +170,7 @@ def mmd2(
     rows: int = _TILE,
 ) -> Float[Tensor, ""]:
     """MMD² between samples, differentiable in both; `rows`: of x against as many of y are held at a time."""
-    at_zero = None if unbiased else float(kernel(x.new_zeros(1)))
-    return squared_discrepancy(pair_sums(x, y, kernel, rows), at_zero).to(x.dtype)
+    return squared_discrepancy(pair_sums(x, y, kernel, rows), None if unbiased else kernel).to(x.dtype)
 
 
 def jackknife_error(sums: PairSums) -> float:

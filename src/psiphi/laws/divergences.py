@@ -115,16 +115,23 @@ def _by_entropies(p: Any, q: Any) -> float:
 @law("11b", "on disjoint supports KL is +inf and JS is ln 2")
 @torch.no_grad()
 def disjoint_supports() -> list[Measured]:
-    """Uniforms on the line and in the plane, in closed form, by quadrature and by draws; 1 stands for +inf."""
+    """Uniforms on the line and in the plane, and categories, in closed form, by quadrature and by draws; 1 stands for
+    +inf. Categories that share one of two: JS = ln 2 / 2."""
     uniform, several = torch.distributions.Uniform, torch.distributions.Independent
     left, right = uniform(0.0, 1.0), uniform(2.0, 3.0)
     square = [several(uniform(torch.full((2,), at), torch.full((2,), at + 1)), 1) for at in (0.0, 2.0)]
     shifted = uniform(0.5, 1.5)
+
+    def categories(*even: int) -> torch.distributions.Categorical:
+        return torch.distributions.Categorical(torch.eye(4)[list(even)].mean(0))
+
     table = [
         ("[0, 1] and [2, 3]", left, right),
         ("[0, 1] and [½, 3/2]", left, shifted),
         ("squares", *square),
         ("[0, 1] and a triangle on [2, 4]", left, _Triangle()),
+        ("categories 0, 1 and 2, 3", categories(0, 1), categories(2, 3)),
+        ("categories 0, 1 and 1, 2", categories(0, 1), categories(1, 2)),
     ]
     found = []
     for what, p, q in table:
@@ -132,7 +139,7 @@ def disjoint_supports() -> list[Measured]:
             Measured(f"{what}: KL(p‖q) is +inf", 1.0, float(float(dv.kl(p, q)) == inf), 0.0),
             Measured(f"{what}: KL(q‖p) is +inf", 1.0, float(float(dv.kl(q, p)) == inf), 0.0),
         ]
-        half = p is left and q is shifted
+        half = what in ("[0, 1] and [½, 3/2]", "categories 0, 1 and 1, 2")
         found.append(Measured(f"{what}: JS, nats", log(2) / 2 if half else log(2), float(dv.js(p, q)), 1e-7))
     return found
 

@@ -59,7 +59,10 @@ class Generator(Model):
     def players(self) -> list[Player]:
         after = self.critic.lipschitz.after_step
         return [
-            Player(self.critic, self._judged, self.critic_optimizer, self.steps, after_step=after, name="critic"),
+            Player(
+                self.critic, self._judged, self.critic_optimizer, self.steps, after_step=after, name="critic",
+                averaged=False, least=max(2, self.critic.pack),
+            ),
             Player(self.network, self._judging, self.optimizer, ema=self.ema, name="generator"),
         ]  # fmt: skip
 
@@ -88,7 +91,9 @@ class Generator(Model):
     def decode(self, z: Any, y: Any = None) -> Tensor:
         """ψ(z, y), (B, d) -> (B, *shape), of one label or one each; without y the mean over labels."""
         z = torch.as_tensor(z)
-        if not self.classes or y is None:
+        if not self.classes:
+            check_unlabelled(self, y)
+        if y is None:
             return self._map(self._decode, z, (self.latent_dim,), "z")
         told = torch.cat([z, one_each(y, len(z), self.classes)[:, None].to(z)], 1)
         shape = (self.latent_dim + 1,)

@@ -110,8 +110,12 @@ class LatentModel(Model):
         x_in: Tensor | None = None,
         where: Tensor | None = None,
         y: Tensor | None = None,
+        decode: bool = True,
     ) -> LatentTrace:
-        """One pass over x (B, *shape) with `self.samples` draws of z a row; no noise: the posterior mean."""
+        """One pass over x (B, *shape) with `self.samples` draws of z a row; no noise: the posterior mean.
+
+        decode: False leaves p out, for a critic of codes.
+        """
         if x_in is None:
             clean = noise is None or self.corruption is None
             x_in = x if clean else self.corruption(x, noise.split("corruption"))  # pyright: ignore[reportOptionalCall, reportOptionalMemberAccess]
@@ -119,9 +123,12 @@ class LatentModel(Model):
             x_in = x_in.detach().requires_grad_()
         q, prior, decoder = self.encoder(x_in), self._prior(), self.decoder
         z, log_q = self._code(q, prior, noise)
+        parts = {"decoder": decoder, **{c.name: c.critic for c in self.contests}}
+        if not decode:
+            return LatentTrace(x, x_in, q, z, None, prior, where, log_q, y, noise, parts)
         many = x if len(z) == 1 else x.repeat(len(z), *[1] * (x.ndim - 1))
         p = decoder.fitted(decoder(z.flatten(0, 1)), many)
-        return LatentTrace(x, x_in, q, z, p.unflatten(len(z)), prior, where, log_q, y, noise)
+        return LatentTrace(x, x_in, q, z, p.unflatten(len(z)), prior, where, log_q, y, noise, parts)
 
     def _code(self, q: Any, prior: Any, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
         """Draws of z, and ln q(z|x) where the rate has no closed form."""
@@ -137,12 +144,13 @@ class LatentModel(Model):
 
     def players(self) -> list[Player]:
         """The model alone; or a critic each of its contests, then all of the model that is no critic."""
+        least = 2 if self.contests or any(each.batch for _, each in self.objective.parts) else 1
         if not self.contests:
-            return [Player(self, _loss, self.optimizer, ema=self.ema)]
+            return [Player(self, _loss, self.optimizer, ema=self.ema, least=least)]
         own = nn.ModuleList(part for name, part in self.named_children() if name != "critics")
         loss = lambda module, batch, clock: _loss(self, batch, clock)  # noqa: E731
         critics = [contest.player(self) for contest in self.contests]
-        return [*critics, Player(own, loss, self.optimizer, ema=self.ema, name="model")]
+        return [*critics, Player(own, loss, self.optimizer, ema=self.ema, name="model", least=least)]
 
     def check_data(self, low: float, high: float) -> None:
         self.decoder.check_support(low, high)

@@ -16,11 +16,11 @@ from psiphi.parts.conditional import (
 from psiphi.parts.contest import Contest
 from psiphi.parts.corruption import corruption
 from psiphi.parts.critic import Critic
-from psiphi.parts.lipschitz import Lipschitz, lipschitz
 from psiphi.parts.objective import Objective, Term, batch_term, free_bits, nll, rate, term
 from psiphi.parts.player import Batch, Player, adam
 from psiphi.parts.posteriors import outputs, posterior
 from psiphi.parts.priors import prior
+from psiphi.parts.slope import Lipschitz, lipschitz
 from psiphi.parts.statistics import Statistics
 from psiphi.parts.terms import bound, contraction, label_nll, sparsity
 from psiphi.parts.trace import LatentTrace

@@ -106,7 +106,10 @@ class RecordedDirac(Dirac):
 
 
 class OneHotDirac(Dirac):
-    """A `Dirac` at (softmax ℓ(x), z(x)): the network gives (B, k + d), ℓ of k classes, then z."""
+    """A `Dirac` at (softmax ℓ(x), z(x)): the network gives (B, k + d), ℓ of k classes, then z.
+
+    Its one layer is ln softmax ℓ.
+    """
 
     def __init__(self, network: nn.Module, statistics: Statistics, classes: int):
         super().__init__(network, statistics)
@@ -114,7 +117,7 @@ class OneHotDirac(Dirac):
 
     def forward(self, x: Tensor) -> Delta:
         logits, z = self.network(self.statistics(x)).tensor_split((self.classes,), 1)
-        return Delta(torch.cat([logits.softmax(1), z], 1))
+        return Delta(torch.cat([logits.softmax(1), z], 1), layers=(logits.log_softmax(1),))
 
 
 class NormalEncoder(nn.Module):

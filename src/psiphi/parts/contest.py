@@ -15,7 +15,7 @@ from psiphi.basis.noise import Noise
 from psiphi.formulas.kernels import mmd2
 from psiphi.parts.clock import Clock
 from psiphi.parts.critic import Critic, Losses
-from psiphi.parts.objective import Term
+from psiphi.parts.objective import Term, term
 from psiphi.parts.player import Player, adam
 from psiphi.parts.trace import LatentTrace
 
@@ -41,12 +41,14 @@ class Contest:
 
         def loss(module: nn.Module, batch: Any, clock: Clock) -> Losses:
             with torch.no_grad():
-                trace = model.trace(batch.x, batch.noise, y=batch.y)
+                trace = model.trace(batch.x, batch.noise, y=batch.y, decode=False)
                 q, p = self.sides(trace, batch.noise.split(self.name))
             return self.critic.loss(q, p, batch.noise.split("critic"), clock, self.labels(trace))
 
         after = self.critic.lipschitz.after_step
-        return Player(self.critic, loss, self.optimizer, self.steps, after_step=after, name=self.name)
+        return Player(
+            self.critic, loss, self.optimizer, self.steps, after_step=after, name=self.name, averaged=False
+        )  # fmt: skip
 
     @property
     def term(self) -> Term:
@@ -54,7 +56,7 @@ class Contest:
 
         def adversarial(trace: LatentTrace) -> Tensor:
             q, p = self.sides(trace, _noise(trace).split(f"{self.name} of the model"))
-            return self.critic.generator_loss(q, p, self.labels(trace)).mean()
+            return trace.parts[self.name].generator_loss(q, p, self.labels(trace)).mean()
 
         return Term(f"against_{self.name}", adversarial, batch=True)
 
@@ -116,20 +118,17 @@ def shuffled(trace: LatentTrace, noise: Noise) -> tuple[Tensor, Tensor]:
     return whole[: len(mixed)], mixed.gather(0, order)
 
 
-def decoded(decoder: Callable[[Tensor], Any]) -> Callable[[LatentTrace, Noise], tuple[Tensor, Tensor]]:
+def decoded(trace: LatentTrace, noise: Noise) -> tuple[Tensor, Tensor]:
     """Data against decoded codes, half of them the data's own, half the prior's; the encoder gets no gradient."""
-
-    def sides(trace: LatentTrace, noise: Noise) -> tuple[Tensor, Tensor]:
-        drawn = trace.prior.rsample(noise.split("prior"))[0]
-        own = torch.arange(len(drawn), device=drawn.device) % 2 == 0
-        return trace.x, decoder(torch.where(own[:, None], trace.z[0].detach(), drawn)).mean
-
-    return sides
+    drawn = trace.prior.rsample(noise.split("prior"))[0]
+    own = torch.arange(len(drawn), device=drawn.device) % 2 == 0
+    return trace.x, trace.parts["decoder"](torch.where(own[:, None], trace.z[0].detach(), drawn)).mean
 
 
-def total_correlation(critic: Critic) -> Term:
+@term
+def total_correlation(trace: LatentTrace) -> Tensor:
     """E_q ln q(z)/Π_j q_j(z_j) by the critic's log ratio, (B,)."""
-    return Term("total_correlation", lambda trace: critic.log_ratio(trace.z[0]))
+    return trace.parts["critic"].log_ratio(trace.z[0])
 
 
 def discrepancy(kernel: Callable[[Tensor], Tensor]) -> Term:
@@ -145,26 +144,23 @@ def discrepancy(kernel: Callable[[Tensor], Tensor]) -> Term:
     return Term("mmd", mmd, batch=True)
 
 
-def feature_nll(critic: Critic) -> Term:
+@term
+def feature_nll(trace: LatentTrace) -> Tensor:
     """½‖D_l(x) − D_l(x̂)‖², D_l the critic's last hidden layer, (B,): −ln N(D_l(x); D_l(x̂), I) up to a constant.
 
     Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", 2016, eq. 7.
     """
-
-    def feature_nll(trace: LatentTrace) -> Tensor:
-        hidden: Any = critic.network[:-1]  # pyright: ignore[reportIndexIssue]
-        seen, made = hidden(critic.units(torch.cat([trace.x, trace.p.mean[0]]))).chunk(2)
-        return 0.5 * (seen - made).flatten(1).square().sum(1)
-
-    return Term("feature_nll", feature_nll)
+    critic = trace.parts["critic"]
+    seen, made = critic.network[:-1](critic.units(torch.cat([trace.x, trace.p.mean[0]]))).chunk(2)
+    return 0.5 * (seen - made).flatten(1).square().sum(1)
 
 
 def class_nll(classes: int) -> Term:
-    """−ln q(y|x) of the rows whose label is known, 0 for the others; q(y|x) are the first numbers of the code, (B,)."""
+    """−ln q(y|x) of rows whose label is known, 0 for the others, (B,); ln q(y|x) is the layer of a `OneHotDirac`."""
 
     def class_nll(trace: LatentTrace) -> Tensor:
         y = _labels(trace, classes)
-        own = trace.z[0].gather(1, y.clamp(min=0)[:, None]).squeeze(1)
-        return torch.where(y >= 0, -own.clamp(min=1e-12).log(), 0)
+        own = trace.q.layers[0].gather(1, y.clamp(min=0)[:, None]).squeeze(1)
+        return torch.where(y >= 0, -own, 0)
 
     return Term("class_nll", class_nll)

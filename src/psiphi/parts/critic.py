@@ -14,7 +14,7 @@ from psiphi.formulas.games import Game
 from psiphi.parts.clock import Clock
 from psiphi.parts.conditional import refer
 from psiphi.parts.labelled import joined
-from psiphi.parts.lipschitz import Lipschitz
+from psiphi.parts.slope import Lipschitz
 from psiphi.parts.statistics import Statistics
 
 Losses = dict[str, Tensor]

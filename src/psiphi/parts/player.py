@@ -56,7 +56,8 @@ class Player:
     """One side of training.
 
     module: exactly the parameters it moves; loss: a dict with `loss` and the named parts, in nats;
-    steps: per round; ema: decay of an average of the weights; after_step: clipping, projection.
+    steps: per round; ema: decay of an average of the weights; after_step: clipping, projection; averaged: whether
+    `fit(ema=…)` is for it, which a critic's weights are not; least: rows of a batch that its loss can use.
     """
 
     module: nn.Module
@@ -66,3 +67,5 @@ class Player:
     ema: float | None = None
     after_step: Callable[[nn.Module], None] | None = None
     name: str = ""
+    averaged: bool = True
+    least: int = 1

@@ -69,7 +69,7 @@ class FlowPrior(nn.Module):
 
 
 class ModesPrior(nn.Module):
-    """p(z|y) = N(μ_y, σ² I), μ_y evenly on a circle of `radius` in the first two coordinates.
+    """p(z|y) = N(μ_y, σ² I), μ_y evenly on a circle of `radius` in the first two coordinates, or on a line of one.
 
     Source: Makhzani et al., "Adversarial autoencoders", 2015, section 2.3.
     """
@@ -80,8 +80,10 @@ class ModesPrior(nn.Module):
         super().__init__()
         angle = 2 * pi * torch.arange(classes) / classes
         means = torch.zeros(classes, latent_dim)
-        means[:, 0] = radius * angle.cos()
-        means[:, 1:2] = radius * angle.sin()[:, None]
+        if latent_dim == 1:
+            means[:, 0] = 4 * sigma * (torch.arange(classes) - (classes - 1) / 2)
+        else:
+            means[:, 0], means[:, 1] = radius * angle.cos(), radius * angle.sin()
         self.register_buffer("means", means)
         self.log_sigma = log(sigma)
 

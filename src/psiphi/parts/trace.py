@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from psiphi.basis.noise import Noise
 from psiphi.formulas.bounds import log_weights
-from psiphi.formulas.distributions import Likelihood
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,20 @@ class LatentTrace:
     x: (B, *shape), what is to be explained; x_in: what the encoder saw; q: (B, …); z: (K, B, …);
     p: (K, B, …); prior: broadcasts against z, or None; where: observed coordinates, bool like x, or None;
     log_q: ln q(z|x), (K, B), where the rate has no closed form; y: labels (B,), −1 unknown, or None;
-    noise: the rows' own.
+    noise: the rows' own; parts: modules that terms ask, critics by name and the decoder.
     """
 
     x: Tensor
     x_in: Tensor
     q: Any
     z: Tensor
-    p: Likelihood
+    p: Any
     prior: Any
     where: Tensor | None = None
     log_q: Tensor | None = None
     y: Tensor | None = None
     noise: Noise | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def log_weights(self) -> Tensor:

@@ -22,15 +22,9 @@ class Mixture:
     fresh: Callable[[Tensor, Noise], Tensor]
 
     def __call__(self, n: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        told = noise.split("told").uniform() < self.share
-        place = noise.split("row").uniform().double()
+        told = (noise.split("told").uniform() < self.share).to(self.x.device)
+        place = noise.split("row").uniform().double().to(self.x.device)
         some = (place * len(self.known)).long()
         row = torch.where(told, self.known[some], (place * len(self.x)).long())
-        return self.fresh(self.x[row], noise.split("fresh")), torch.where(told, self.y[some], -1)
-
-
-def known(y: Tensor, labels: int, seed: int) -> Tensor:
-    """Rows whose label is told: drawn at random, as many of every class."""
-    order = Noise.of(seed, len(y)).uniform().argsort()
-    classes = int(y.max()) + 1
-    return torch.cat([order[y[order] == k][: labels // classes] for k in range(classes)])
+        x, y = self.x[row].to(noise.device), torch.where(told, self.y[some], -1).to(noise.device)
+        return self.fresh(x, noise.split("fresh")), y

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from psiphi import zoo
 from psiphi.basis.noise import mix
+from psiphi.data import known
 from psiphi.parts import adam
-from psiphi.repro._labels import Mixture, known
+from psiphi.repro._labels import Mixture
 from psiphi.repro._mnist import Rows, mnist
 from psiphi.repro._recipe import Job, Recipe, Row
 from psiphi.training import fit

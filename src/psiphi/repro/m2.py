@@ -11,11 +11,11 @@ from torch import Tensor
 
 from psiphi import zoo
 from psiphi.basis.noise import Noise, forked, mix
-from psiphi.data import binarize
+from psiphi.data import binarize, known
 from psiphi.models import LabelledModel
 from psiphi.networks import ConvEncoder
 from psiphi.parts import adam
-from psiphi.repro._labels import Mixture, known
+from psiphi.repro._labels import Mixture
 from psiphi.repro._mnist import Rows, mnist
 from psiphi.repro._recipe import Job, Recipe, Row
 from psiphi.training import fit
@@ -64,8 +64,11 @@ class Images:
     def moved(self, x: Tensor, noise: Noise) -> Tensor:
         """Every image moved by up to `shift` pixels each way, round the edges, which are blank in MNIST."""
         by = (noise.uniform((2,)) * (2 * self.shift + 1)).long() - self.shift
-        down, right = ((torch.arange(x.shape[2 + i]) + by[:, i, None]) % x.shape[2 + i] for i in range(2))
-        row = torch.arange(len(x))[:, None, None]
+        down, right = (
+            (torch.arange(x.shape[2 + i], device=x.device) + by[:, i, None]) % x.shape[2 + i]
+            for i in range(2)
+        )
+        row = torch.arange(len(x), device=x.device)[:, None, None]
         return x[row, 0, down[:, :, None], right[:, None, :]][:, None]
 
 

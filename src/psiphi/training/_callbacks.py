@@ -37,10 +37,10 @@ class early_stopping:
     least: float = 0.0
 
     def __call__(self, moment: Moment) -> str | None:
-        if self.column not in moment.row:
+        if self.column not in moment.history.last:
             raise ArgumentError(
                 f"early stopping waits for {self.column}, which this training does not measure (it has "
-                f"{', '.join(moment.row)}): name another column, or leave it out."
+                f"{', '.join(moment.history.last)}): name another column, or leave it out."
             )
         values = moment.history[self.column]
         best = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from math import ceil, prod
+from math import prod
 
 import torch
 from torch import Tensor
@@ -24,11 +24,18 @@ class Feed:
     """Batches of `size` rows a process, from any source; batch t is the same whenever it is asked for.
 
     Batch t of all processes together are rows t·G … of the epoch's permutation, G = size × processes; this
-    process takes its share, and `weight` makes the mean over processes the mean over rows.
+    process takes its share, and `weight` makes the mean over processes the mean over rows. A last batch of fewer
+    than `least` rows a process is left out, where it is not the only one.
     """
 
     def __init__(
-        self, source: Indexed | Loader | Sampler, size: int, seed: int, world: World, dtype: torch.dtype
+        self,
+        source: Indexed | Loader | Sampler,
+        size: int,
+        seed: int,
+        world: World,
+        dtype: torch.dtype,
+        least: int = 1,
     ):
         if isinstance(source, Loader) and world.size > 1:
             raise ArgumentError(
@@ -37,12 +44,14 @@ class Feed:
         self.source, self.size, self.seed, self.world, self.dtype = source, size, seed, world, dtype
         self.together = size * world.size
         self.key = mix(seed, "noise")
+        self.least = least * world.size if least > 1 else 1
 
     @property
     def per_epoch(self) -> int:
         """Batches an epoch; a sampler has no end, and counts 100."""
         if isinstance(self.source, Indexed):
-            return ceil(len(self.source) / self.together)
+            full, rest = divmod(len(self.source), self.together)
+            return max(1, full + (rest >= self.least))
         if isinstance(self.source, Loader):
             return max(1, len(self.source.loader))
         return SAMPLER_EPOCH

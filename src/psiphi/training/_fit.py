@@ -47,16 +47,18 @@ def fit(
     resume: bool = False,
     callbacks: Iterable[Callback] = (),
     quiet: bool = False,
-    optimizer: adam | None = None,
+    optimizer: adam | dict[str, Any] | None = None,
     ema: float | None = None,
     checkpoint_every: float = 10.0,
 ) -> History:
     """Train the model in place and return the history; the model ends on the device it came from.
 
     x: array, tensor, `data.load` result, Split, Dataset, DataLoader, or a sampler `(n, noise) -> batch`; y: labels,
-    −1 = unknown. validation: the same kinds; the weights best on it are kept (a `data.load` result brings its own).
+    −1 = unknown. validation: the same kinds (a `data.load` result brings its own); the weights best on it are kept,
+    but for models that play against a critic, whose losses do not say which are.
     epochs or steps: how long (30 epochs unless given); batch_size: rows a process. lr, optimizer, ema: in place of
-    the model's own. device: CUDA where there is one unless given; devices: processes, by the script launcher.
+    the model's own; a dict such as {"clip": 1.0} changes each player's own optimiser. device: CUDA where there is one
+    unless given; devices: processes, by the script launcher.
     out: a folder that gets the model, a checkpoint every `checkpoint_every` seconds and `log.csv`; resume: go on from
     its checkpoint, bit for bit. callbacks: functions `Moment -> sentence to stop with, or None`.
 

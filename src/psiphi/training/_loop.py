@@ -40,7 +40,7 @@ class Plan:
     batch_size: int
     lr: float | None
     seed: int
-    optimizer: adam | None
+    optimizer: adam | dict[str, Any] | None
     ema: float | None
     folder: Path | None
     resume: bool
@@ -61,7 +61,10 @@ class Loop:
         self.seats = [Seat(p, plan.lr, plan.optimizer, plan.ema, lone=len(players) == 1) for p in players]
         if not self.seats:
             raise ArgumentError(f"{model.title} has no players to train.")
-        self.feed = Feed(_on_device(source, world.device), plan.batch_size, plan.seed, world, model.dtype)
+        self.least = max(seat.player.least for seat in self.seats)
+        self.feed = Feed(
+            _on_device(source, world.device), plan.batch_size, plan.seed, world, model.dtype, self.least
+        )
         widest = max(seat.player.steps for seat in self.seats)
         self.widest, self.epoch = widest, max(1, self.feed.per_epoch // widest)
         self.total = plan.steps or (plan.epochs or 30) * self.epoch
@@ -169,7 +172,12 @@ class Loop:
     def _validate(self, held: Source) -> dict[str, float]:
         """The players' losses on held-out rows, with final weights of the objective and the same noise each time."""
         feed = Feed(
-            held, self.plan.batch_size, mix(self.plan.seed, "validation"), self.world, self.model.dtype
+            held,
+            self.plan.batch_size,
+            mix(self.plan.seed, "validation"),
+            self.world,
+            self.model.dtype,
+            self.least,
         )
         meter, batches = Meter(), feed.batches(0)
         self.model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,7 +36,11 @@ class Seat:
         self, player: Player, lr: float | None, optimizer: Any, ema: float | None, lone: bool = False
     ):
         self.player, self.lone, self.looked = player, lone, False
-        self.rule = optimizer or player.optimizer
+        self.rule = (
+            replace(player.optimizer, **optimizer)
+            if isinstance(optimizer, dict)
+            else optimizer or player.optimizer
+        )
         self.parameters = [p for p in player.module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ArgumentError(f"{type(player.module).__name__} has no parameters to train.")
@@ -50,7 +55,7 @@ class Seat:
         )  # no hooks to run; a wrapper sets its own
         self.step: Callable[[], Any] | None = None
         self.clip: Callable[[float], Any] = lambda bound: nn.utils.clip_grad_norm_(self.parameters, bound)
-        self.decay = player.ema if ema is None else ema
+        self.decay = player.ema if ema is None or not player.averaged else ema
         self.average = None if self.decay is None else Average(player.module, self.decay)
 
     def _inputs(self, loss: Tensor) -> list[nn.Parameter] | None:

@@ -12,7 +12,8 @@ from psiphi.basis.registry import models
 from psiphi.basis.shapes import Shape, as_shape
 from psiphi.models import Generator
 from psiphi.parts import StandardPrior, Statistics, adam
-from psiphi.zoo._build import check_latent, check_whole, critic_of, decoder_network
+from psiphi.parts.slope import clipping, gradient_penalty
+from psiphi.zoo._build import check_latent, check_whole, critic_of, decoder_network, positive
 
 
 @models.register
@@ -74,8 +75,9 @@ def wgan(
 
     Source: Arjovsky, Chintala, Bottou, "Wasserstein GAN", 2017, algorithm 1.
     """
+    bounded = clipping(positive("bound", bound))
     return _adversary(
-        as_shape(shape), latent_dim, "wasserstein", f"clip:{bound}", pack, steps, classes, ema, net, hidden,
+        as_shape(shape), latent_dim, "wasserstein", bounded, pack, steps, classes, ema, net, hidden,
         activation, generator, critic, adam(lr, betas=(0.5, 0.9)), seed,
     )  # fmt: skip
 
@@ -104,8 +106,9 @@ def wgan_gp(
     rest as in `gan`.
     Source: Gulrajani et al., "Improved training of Wasserstein GANs", 2017, algorithm 1.
     """
+    bounded = gradient_penalty(positive("weight", weight))
     return _adversary(
-        as_shape(shape), latent_dim, "wasserstein", f"gp:{weight}", pack, steps, classes, ema, net, hidden,
+        as_shape(shape), latent_dim, "wasserstein", bounded, pack, steps, classes, ema, net, hidden,
         activation, generator, critic, adam(lr, betas=(0.0, 0.9)), seed,
     )  # fmt: skip
 
@@ -130,7 +133,8 @@ def _adversary(
     statistics = Statistics(shape)
     check_latent(latent_dim, None)
     classes = check_whole("classes", classes, 0)
-    if ema is not None and not 0 <= ema < 1:
+    positive("lr", optimizer.lr)
+    if ema is not None and not (isinstance(ema, float | int) and 0 <= ema < 1):
         raise ArgumentError(f"ema is the decay of an average, at least 0 and below 1, or None; got {ema!r}.")
     psi = decoder_network(net, generator, latent_dim + classes, shape, hidden, seed, activation)
     judge = critic_of(

@@ -80,6 +80,12 @@ def check_whole(name: str, count: Any, least: int = 1) -> int:
     return int(count)
 
 
+def positive(name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 < float(value) < inf:
+        raise ArgumentError(f"{name} must be a number above 0; got {value!r}.")
+    return float(value)
+
+
 def encoder_network(
     net: str,
     own: nn.Module | None,
@@ -129,18 +135,20 @@ def critic_of(
     net: str, own: nn.Module | None, shape: Shape, hidden: Sequence[int] | None, seed: int, game: str, lipschitz: Any,
     **more: Any,
 ) -> Critic:  # fmt: skip
-    """A critic of samples of `shape`; more: statistics, pack, classes, as in `Critic`."""
+    """A critic of samples of `shape`; lipschitz: by name or as a value; more: statistics, pack, classes of `Critic`.
+
+    Labels are channels of an image; other shapes are flattened for them.
+    """
     pack, classes = check_whole("pack", more.get("pack", 1)), more.get("classes", 0)
-    judged = (pack * (shape[0] + classes), *shape[1:])
+    if len(shape) == 3 or not classes:
+        judged = (pack * (shape[0] + classes), *shape[1:])
+    else:
+        judged = (pack * (prod(shape) + classes),)
     if game not in games.GAMES:
         raise ArgumentError(f"no game is called {game!r}; use {', '.join(games.GAMES)}.")
+    bounded = means(lipschitz) if isinstance(lipschitz, str) else lipschitz
     with forked(seed, "slope"):  # a spectral norm starts from random vectors
-        return Critic(
-            critic_network(net, own, judged, hidden, seed),
-            games.GAMES[game],
-            means(lipschitz),
-            **more,
-        )
+        return Critic(critic_network(net, own, judged, hidden, seed), games.GAMES[game], bounded, **more)
 
 
 def networks(

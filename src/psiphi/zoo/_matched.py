@@ -176,7 +176,7 @@ def wae_mmd(
     shape: int | Sequence[int],
     latent_dim: int = 8,
     *,
-    weight: float = 10.0,
+    weight: float = 30.0,
     loss: Distortion = "squared",
     net: str = "mlp",
     hidden: Sequence[int] | None = None,
@@ -268,7 +268,7 @@ def factor_vae(
     )  # fmt: skip
     q, p = NormalEncoder(phi, statistics), parts.likelihood(likelihood, psi, shape, statistics)
     judge = critic_of("mlp", critic, (latent_dim,), critic_hidden, seed, "minimax", "none")
-    objective = nll + rate + gamma * sides.total_correlation(judge)
+    objective = nll + rate + gamma * sides.total_correlation
     return LatentModel(
         statistics, latent_dim, q, p, prior=StandardPrior(latent_dim), objective=objective,
         contests=[Contest(judge, sides.shuffled)],
@@ -312,8 +312,8 @@ def vae_gan(
         )
     judge = critic_of(net, critic, shape, hidden, seed, game, lipschitz, statistics=statistics)
     q, p = NormalEncoder(phi, statistics), parts.likelihood("squared", psi, shape, statistics)
-    contest = Contest(judge, sides.decoded(p), optimizer=adam(2e-4, betas=(0.5, 0.9)))
-    objective = rate + sides.feature_nll(judge) + weight * contest.term
+    contest = Contest(judge, sides.decoded, optimizer=adam(2e-4, betas=(0.5, 0.9)))
+    objective = rate + sides.feature_nll + weight * contest.term
     return LatentModel(
         statistics, latent_dim, q, p, prior=StandardPrior(latent_dim), objective=objective, contests=[contest]
     )  # fmt: skip

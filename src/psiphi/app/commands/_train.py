@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +56,12 @@ def train(
         typer.Option(
             help="Labels that the model is told; by default the data's, and none for aae, gan, wgan and wgan_gp.",
             rich_help_panel=MODEL,
+        ),
+    ] = None,
+    labels: Annotated[
+        int | None,
+        typer.Option(
+            help="Tell so many labels, as many of each class, and hide the others.", rich_help_panel=MODEL
         ),
     ] = None,
     set_: Set = None,
@@ -120,7 +125,8 @@ def train(
         "free_bits": free_bits,
         "classes": classes,
     }
-    given |= {"seed": seed, **arguments.settings(set_)}
+    chosen = arguments.settings(set_)
+    given |= {"seed": seed, **chosen}
     if (
         given["classes"] is None
         and "classes" in entry.parameters
@@ -129,7 +135,7 @@ def train(
         given["classes"] = _classes(loaded, model)
     if "columns" in entry.parameters and loaded.columns is not None:
         given.setdefault("columns", loaded.columns)
-    built = arguments.build(entry, "model", given, loaded.shape)
+    built = arguments.build(entry, "model", given, loaded.shape, kept=chosen)
 
     training = {
         "epochs": epochs,
@@ -142,7 +148,13 @@ def train(
     }
     if hasattr(built, "solve"):
         _refuse(model, training)
+    train_rows = loaded.train if labels is None else _told(loaded, labels, seed)
     held = loaded.validation if validation and len(loaded.validation) > 1 else None
+    if patience is not None and len(built.players()) > 1:
+        raise ArgumentError(
+            f"--patience waits for a better validation loss, and those of {model}, which plays against a critic, "
+            f"do not say what is better: leave it out."
+        )
     if patience is not None and held is None:
         raise ArgumentError(
             "--patience waits for a better validation loss, and there is no validation split."
@@ -151,7 +163,7 @@ def train(
         with spoken():
             history = fit(
                 built,
-                loaded.train,
+                train_rows,
                 validation=held,
                 epochs=epochs,
                 steps=steps,
@@ -168,7 +180,7 @@ def train(
                     *(() if patience is None else (early_stopping(patience),)),
                     *watchers(built, loaded),
                 ),
-                optimizer=_optimizer(built, lr, schedule, clip),
+                optimizer=_changes(schedule, clip),
                 ema=ema,
             )
     except LaunchError:
@@ -229,6 +241,17 @@ def _classes(data: Any, model: str) -> int:
     return len(data.classes)
 
 
+def _told(data: Any, labels: int, seed: int) -> tuple[Any, Any]:
+    """The training rows with `labels` of their labels, −1 for the others."""
+    import torch
+
+    from psiphi.data import some_labels
+
+    if data.train.y is None:
+        raise ArgumentError(f"--labels tells some of the labels, and {data.name} has none: leave it out.")
+    return data.train.x, some_labels(torch.as_tensor(data.train.y), labels, seed)
+
+
 def _refuse(model: str, training: dict[str, Any]) -> None:
     for name, value in training.items():
         if value is not None:
@@ -237,21 +260,14 @@ def _refuse(model: str, training: dict[str, Any]) -> None:
             )
 
 
-def _optimizer(model: Any, lr: float | None, schedule: str | None, clip: float | None) -> Any:
-    """The model's own optimiser with what was asked for, or None to leave it alone."""
-    from psiphi.training import adam, schedules
+def _changes(schedule: str | None, clip: float | None) -> dict[str, Any] | None:
+    """What was asked of every player's own optimiser, or None to leave it alone."""
+    from psiphi.training import schedules
 
-    if schedule is None and clip is None:
-        return None
     named = {"cosine": schedules.cosine(), "linear": schedules.linear()}
     if schedule is not None and schedule not in named:
         raise ArgumentError(f"no schedule is called {schedule!r}; use {' or '.join(named)}.")
     if clip is not None and not clip > 0:
         raise ArgumentError(f"--clip must be a positive number; got {clip:g}.")
-    base = getattr(model, "optimizer", adam())
-    return replace(
-        base,
-        lr=lr or base.lr,
-        schedule=named[schedule] if schedule else base.schedule,
-        clip=clip or base.clip,
-    )
+    asked = {"schedule": named[schedule] if schedule else None, "clip": clip}
+    return {name: value for name, value in asked.items() if value is not None} or None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -125,15 +125,20 @@ MEANS: dict[str, Callable[..., Lipschitz]] = {
 }
 
 
-def lipschitz(name: Any) -> Lipschitz:
-    """The means a name stands for: `none`, `clip:0.01`, `gp:10`, `r1:1`, `r2:1`, `r1+r2:1`, `spectral`."""
-    if isinstance(name, Lipschitz):
-        return name
+def lipschitz(name: str) -> Lipschitz:
+    """The means a name stands for: `none`, `clip:0.01`, `gp:10`, `r1:1`, `r2:1`, `r1+r2:1`, `spectral`.
+
+    `r1+r2:0.2>0.002` is a weight that falls from 0.2 to 0.002 by equal factors over training; so for gp, r1, r2.
+    """
     kind, _, rest = str(name).partition(":")
+    first, falls, last = rest.partition(">")
     try:
-        return MEANS[kind](*([float(rest)] if rest else []))
+        numbers = [float(each) for each in (first, last) if each]
+        if not all(0 < each < inf for each in numbers) or len(numbers) < 2 * bool(falls):
+            raise ValueError
+        return MEANS[kind](*([geometric(*numbers)] if falls and kind != "clip" else numbers))
     except (KeyError, TypeError, ValueError):
         raise ArgumentError(
-            f"no means to bound a critic's slope is called {name!r}; use none, clip:0.01, gp:10, r1:1, r2:1, r1+r2:1 "
-            f"or spectral."
+            f"no means to bound a critic's slope is called {name!r}; use none, clip:0.01, gp:10, r1:1, r2:1, r1+r2:1, "
+            f"r1+r2:0.2>0.002 or spectral, with numbers above 0."
         ) from None
