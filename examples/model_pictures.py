@@ -199,19 +199,19 @@ def adversarial(digits):
 
 
 def games(digits):
-    """Samples of four games on the grid of 25 Gaussians, the same small networks and 6000 generator steps."""
+    """Samples of four games on the grid of 25 Gaussians, the same small networks and 4000 generator steps."""
     target = pp.data.toys.grid()
     how = dict(hidden=(128, 128), lr=1e-3, ema=0.99)
     models = {
         "non-saturating": pp.zoo.gan(2, 2, lipschitz="none", **how),
-        "the same, packed by 4": pp.zoo.gan(2, 2, lipschitz="none", pack=4, **how),
-        "Wasserstein, gradient penalty": pp.zoo.wgan_gp(2, 2, weight=1.0, **how),
+        "packed by 4": pp.zoo.gan(2, 2, lipschitz="none", pack=4, **how),
+        "WGAN-GP": pp.zoo.wgan_gp(2, 2, weight=1.0, **how),
         "relativistic, R1 + R2": pp.zoo.gan(2, 2, game="relativistic", lipschitz="r1+r2:0.02", **how),
     }
     for model in models.values():
-        pp.fit(model, target, steps=6000, batch_size=128, seed=0, quiet=True)
+        pp.fit(model, target, steps=4000, batch_size=128, seed=0, quiet=True)
     found = [pp.evaluation.modes(model, target) for model in models.values()]
-    titles = [f"{name}: {f.found} modes, {f.quality.value:.0%}" for name, f in zip(models, found)]
+    titles = [f"{name}\n{f.found} modes, {f.quality.value:.0%}" for name, f in zip(models, found)]
     drawn = [model.sample(2500, seed=0) for model in models.values()]
 
     def draw(ax, i):

@@ -377,9 +377,8 @@ def test_training_lowers_the_loss_and_moves_every_parameter(name):
     for (key, now), then in zip(model.named_parameters(), fresh.parameters()):
         assert not torch.equal(now, then) or indifferent(key, now), key
     history = pp.fit(fresh, CASES[name].x, digits()[1], epochs=8, batch_size=32, quiet=True)
-    for part in {"loss", "nll", "model_nll", "model_feature_nll"} & set(
-        history.rows[0]
-    ):  # a game's losses may rise
+    first = set(history.rows[0])  # a game's losses may rise, and a noisy penalty may lead the total
+    for part in {"nll", "model_nll", "model_feature_nll"} & first or {"loss"} & first:
         assert history[part][-1] < history[part][0]
 
 
