@@ -108,6 +108,10 @@ class Noise:
         """Draws from [0, 1), (rows, *shape)."""
         return self._draw(torch.Tensor.uniform_, tuple(shape))
 
+    def integers(self, below: int, shape: Sequence[int] = ()) -> Tensor:
+        """Draws from {0, …, below − 1}, all alike, (rows, *shape), int64."""
+        return (self.uniform(shape) * below).long().clamp_(max=below - 1)  # the product may round up
+
     def _draw(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         if prod(shape) == 0 or len(self.rows) == 0:
             return torch.empty(len(self.rows), *shape, device=self.device, dtype=self.dtype)

@@ -41,7 +41,7 @@ class Mixture:
         """n points and the modes they come from."""
         _check(n, noise)
         modes = len(self.means)
-        mode = (noise.split("mode").uniform() * modes).long().clamp_(max=modes - 1)
+        mode = noise.split("mode").integers(modes)
         means = self.means.to(noise.device, noise.dtype)
         return means[mode] + self.sigma * noise.split("point").normal(self.shape), mode
 

@@ -76,20 +76,12 @@ class Judgement(Estimate):
 class _Trial(nn.Module):
     """What `fit` trains: a critic of pairs, x (B, 2, d), one of p and one of q."""
 
-    title = "critic"
+    title, device, dtype = "critic", torch.device("cpu"), torch.float32  # of its draws, wherever `fit` works
 
     def __init__(self, critic: Critic, statistics: Statistics, how: learnt):
         super().__init__()
         self.critic, self.statistics, self.how = critic, statistics, how
         self.shape, self.recipe, self.provenance = (2, *statistics.shape), {}, {}
-
-    @property
-    def device(self) -> torch.device:
-        return self.statistics.mean.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.statistics.mean.dtype
 
     def players(self) -> list[Player]:
         rule = adam(self.how.lr, betas=(0.9, 0.99), schedule=cosine())
@@ -170,4 +162,4 @@ def _drawer(given: Any, side: str, seed: int) -> tuple[Draw, Tensor | None]:
     x = samples(given, side, least=10).float().cpu()
     x = x[Noise.of(seed, len(x)).split(side).uniform().argsort()]
     held, rows = x.split([round(HELD_OUT * len(x)), len(x) - round(HELD_OUT * len(x))])
-    return lambda n, noise: rows[(noise.uniform() * len(rows)).long().to(rows.device)], held
+    return lambda n, noise: rows[noise.integers(len(rows)).to(rows.device)], held

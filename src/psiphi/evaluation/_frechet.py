@@ -24,15 +24,10 @@ class SmallSampleWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Frechet:
-    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₂^½ Σ₁ Σ₂^½)^½) of features, in their units squared, and what it depends on.
-
-    halves: the same between two disjoint random halves of the data, which would be 0 without the bias of small
-    samples; it stands for half as many rows.
-    """
+class FeatureDistance:
+    """A number that compares n samples with m rows of the data's `split` in `dimension` features, named."""
 
     value: float
-    halves: float
     n: int
     m: int
     dimension: int
@@ -45,10 +40,26 @@ class Frechet:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def label(self) -> str:
+        """What the number depends on, in words."""
+        return f"{self.n} samples against {self.m} rows of {self.split}, {self.features}"
+
+
+@dataclass(frozen=True)
+class Frechet(FeatureDistance):
+    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₂^½ Σ₁ Σ₂^½)^½) of features, in their units squared.
+
+    halves: the same between two disjoint random halves of the data, which would be 0 without the bias of small
+    samples; it stands for half as many rows.
+    """
+
+    halves: float
+
     def __str__(self) -> str:
         return (
-            f"Fréchet distance {self.value:.4g} ({self.n} samples against {self.m} rows of {self.split}, "
-            f"{self.features}; biased upwards: two halves of the data are {self.halves:.4g} apart)"
+            f"Fréchet distance {self.value:.4g} ({self.label}; biased upwards: two halves of the data are "
+            f"{self.halves:.4g} apart)"
         )
 
 
@@ -77,7 +88,7 @@ def frechet(
             stacklevel=2,
         )
     one, two = x[torch.randperm(len(x), generator=generator(seed, "halves"))].chunk(2)
-    return Frechet(_between(y, x), _between(one, two), len(y), len(x), d, name, split)
+    return Frechet(_between(y, x), len(y), len(x), d, name, split, halves=_between(one, two))
 
 
 def _between(x: Tensor, y: Tensor) -> float:
@@ -88,31 +99,16 @@ def _between(x: Tensor, y: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class KernelDistance:
+class KernelDistance(FeatureDistance):
     """Unbiased MMD² of the kernel (⟨x, y⟩/d + 1)³, about 0 and of either sign where both have one density.
 
     standard_error: jackknife over rows of both sets, not too small on average.
     """
 
-    value: float
     standard_error: float
-    n: int
-    m: int
-    dimension: int
-    features: str
-    split: str
-
-    def __float__(self) -> float:
-        return self.value
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
-        return (
-            f"kernel distance {self.value:.4g} ± {self.standard_error:.2g} ({self.n} samples against {self.m} rows of "
-            f"{self.split}, {self.features}; unbiased, ± jackknife)"
-        )
+        return f"kernel distance {self.value:.4g} ± {self.standard_error:.2g} ({self.label}; unbiased, ± jackknife)"
 
 
 def kernel_distance(
@@ -129,6 +125,5 @@ def kernel_distance(
             f"an error needs at least 3 rows of each; there are {len(y)} samples and {len(x)} rows."
         )
     sums = cubic_sums(y, x)
-    return KernelDistance(
-        float(squared_discrepancy(sums)), jackknife_error(sums), len(y), len(x), x.shape[1], name, split
-    )
+    value, error = float(squared_discrepancy(sums)), jackknife_error(sums)
+    return KernelDistance(value, len(y), len(x), x.shape[1], name, split, standard_error=error)

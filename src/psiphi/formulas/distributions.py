@@ -82,7 +82,7 @@ class DiagonalNormal:
     def rsample(self, noise: Noise, samples: int = 1) -> Tensor:
         """z = μ + σ ε, (K, B, *event)."""
         eps = _draws(noise, Noise.normal, self.mean, samples)
-        return self.mean + self.log_scale.exp() * eps
+        return torch.addcmul(self.mean.unsqueeze(0), self.log_scale.exp().unsqueeze(0), eps)
 
     def log_prob(self, x: Tensor, where: Tensor | None = None) -> Tensor:
         """(*batch); `where` (bool, like x) keeps the observed coordinates only."""

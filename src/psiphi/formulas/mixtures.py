@@ -116,7 +116,7 @@ class OneHotNormal:
     def rsample(self, noise: Noise, samples: int = 1) -> Tensor:
         """(S, B, K + d)."""
         z = noise.normal((samples, self.mean.shape[1])).transpose(0, 1).to(self.mean.dtype)
-        drawn = (noise.split("label").uniform((samples,)).T * self.classes).long().clamp(max=self.classes - 1)
+        drawn = noise.split("label").integers(self.classes, (samples,)).T
         y = drawn if self.label is None else self.label.expand(samples, -1)
         return torch.cat([torch.nn.functional.one_hot(y, self.classes).to(z.dtype), z], 2)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import log
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from psiphi.formulas.kernels import squared_distances
+from psiphi.formulas.mixtures import Categorical
 
 WIDTHS = 3.0
 
@@ -54,7 +53,7 @@ def occupancy(
 
 def bin_kl(p: Float[Tensor, " bins"], q: Float[Tensor, " bins"]) -> float:
     """KL(p ‖ q) = Σ_b p_b ln(p_b/q_b) in nats, 0 ln 0 = 0; +inf where p has mass and q none."""
-    return sum(a * (log(a / b) if b else float("inf")) for a, b in zip(p.tolist(), q.tolist()) if a)
+    return float(Categorical(p.log()).kl(Categorical(q.log())))
 
 
 def separation(means: Float[Tensor, "k d"]) -> float:

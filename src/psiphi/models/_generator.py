@@ -116,7 +116,7 @@ class Generator(Model):
             check_unlabelled(self, y)
             label = None
         elif y is None:
-            label = (noise.split("y").uniform() * self.classes).long()
+            label = noise.split("y").integers(self.classes)
         else:
             label = one_each(y, n, self.classes).to(self.device)
         rows = slices(n, prod(self.shape))

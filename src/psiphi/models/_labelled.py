@@ -210,7 +210,7 @@ class LabelledModel(Model):
         Draw i of a seed is the same whatever n.
         """
         noise = Noise.of(seed, check_count(n), self.device, self.dtype)
-        drawn = (noise.split("y").uniform() * self.classes).long() if y is None else self._labels(y, n)
+        drawn = noise.split("y").integers(self.classes) if y is None else self._labels(y, n)
         where = torch.arange(n, device=self.device, dtype=self.dtype)
         return self._by_label(where, drawn, lambda model, rows: model._sample(noise.take(rows.long()), exact))
 

@@ -83,7 +83,7 @@ def part(where: slice) -> Callable[[LatentTrace, Noise], tuple[Tensor, Tensor]]:
 
 def labelled_codes(trace: LatentTrace, noise: Noise) -> tuple[Tensor, Tensor]:
     """Draws of the prior at each row's label, at any where it is unknown, against the codes."""
-    any_of = (noise.split("label").uniform() * trace.prior.classes).long()
+    any_of = noise.split("label").integers(trace.prior.classes)
     y = _labels(trace, trace.prior.classes)
     y = torch.where(y < 0, any_of, y)
     return trace.prior.given(y).rsample(noise.split("prior"))[0], trace.z[0]

@@ -75,7 +75,7 @@ class Mixture:
     among: tuple[Corruption, ...]
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
-        choice = (noise.split("choice").uniform() * len(self.among)).long()
+        choice = noise.split("choice").integers(len(self.among))
         each = torch.stack([corrupt(x, noise.split(f"{i}")) for i, corrupt in enumerate(self.among)])
         return each[choice.to(x.device), torch.arange(len(x), device=x.device)]
 

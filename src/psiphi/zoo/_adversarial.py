@@ -136,7 +136,7 @@ def _adversary(
     positive("lr", optimizer.lr)
     if ema is not None and not (isinstance(ema, float | int) and 0 <= ema < 1):
         raise ArgumentError(f"ema is the decay of an average, at least 0 and below 1, or None; got {ema!r}.")
-    psi = decoder_network(net, generator, latent_dim + classes, shape, hidden, seed, activation)
+    psi = decoder_network(net, generator, latent_dim + classes, shape, hidden, seed, activation, "generator")
     judge = critic_of(
         net, critic, shape, hidden, seed, game, lipschitz, statistics=statistics, pack=pack, classes=classes
     )  # fmt: skip

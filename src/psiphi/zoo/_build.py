@@ -110,10 +110,11 @@ def decoder_network(
     hidden: Sequence[int] | None,
     seed: int,
     activation: str = "relu",
+    what: str = "decoder",
 ) -> nn.Module:
     """Your own module, or the named one mirrored: (B, latent_dim) -> (B, *shape)."""
     if own is not None:
-        return probed(own, (latent_dim,), shape, "decoder")
+        return probed(own, (latent_dim,), shape, what)
     widths = _widths(net, hidden)
     with forked(seed, "decoder"):
         widths = widths[::-1] if net == "mlp" else widths

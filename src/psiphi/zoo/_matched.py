@@ -28,9 +28,7 @@ from psiphi.zoo._build import (
     networks,
 )
 
-AVERAGE = (
-    0.995  # decay of the average of the weights of models that play against a critic: they circle otherwise
-)
+AVERAGE = 0.995  # decay of the weights' average: models that play against a critic circle otherwise
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -47,6 +45,7 @@ def aae(
     classes: int = 0,
     game: str = "non-saturating",
     lipschitz: str = "none",
+    steps: int = 1,
     loss: Distortion = "squared",
     net: str = "mlp",
     hidden: Sequence[int] | None = None,
@@ -62,8 +61,8 @@ def aae(
     weight: λ; classes: the prior has a mode for each, which rows of a known label are to fill (y = −1: any mode),
     and `sample(y=…)` draws from one; 0: p(z) = N(0, I). game: `non-saturating`, `minimax`, `relativistic`,
     `wasserstein`, `hinge` or `least squares`; lipschitz: `none`, `clip:0.01`, `gp:10`, `r1:1`, `r2:1`, `r1+r2:1`
-    or `spectral`; critic: a module of your own, (B, latent_dim + classes) -> (B, 1), or critic_hidden, its widths.
-    The rest as in `ae`.
+    or `spectral`; steps: of the critic, one of the autoencoder; critic: a module of your own, (B, latent_dim +
+    classes) -> (B, 1), or critic_hidden, its widths. The rest as in `ae`.
     Source: Makhzani et al., "Adversarial autoencoders", 2015, sections 2 and 2.3.
     """
     shape, statistics = as_shape(shape), Statistics(as_shape(shape))
@@ -74,7 +73,8 @@ def aae(
         shape, latent_dim, net=net, hidden=hidden, activation=activation, encoder=encoder, decoder=decoder, seed=seed
     )  # fmt: skip
     judge = critic_of("mlp", critic, (latent_dim,), critic_hidden, seed, game, lipschitz, classes=classes)
-    contest = Contest(judge, sides.labelled_codes, sides.known) if classes else Contest(judge, sides.codes)
+    compared, labels = (sides.labelled_codes, sides.known) if classes else (sides.codes, sides.unlabelled)
+    contest = Contest(judge, compared, labels, steps=check_whole("steps", steps))
     prior = ModesPrior(latent_dim, check_classes(classes)) if classes else StandardPrior(latent_dim)
     p = parts.likelihood(loss, psi, shape, statistics)
     return LatentModel(
@@ -103,22 +103,13 @@ def waae(
 ) -> LatentModel:
     """Wasserstein adversarial autoencoder: min E d(x, ψ(φ(x))) + λ W₁(q(z), p(z)), W₁ by a critic of bounded slope.
 
-    weight: λ; lipschitz: what bounds the slope, as in `aae`; steps: of the critic, one of the autoencoder. The
-    rest as in `aae`.
+    `aae` with the game `wasserstein`. weight: λ; lipschitz: what bounds the slope. The rest as in `aae`.
     Source: Makhzani et al., 2015, with the game of Arjovsky, Chintala, Bottou, "Wasserstein GAN", 2017, eq. 2.
     """
-    shape, statistics = as_shape(shape), Statistics(as_shape(shape))
-    check_latent(latent_dim, shape)
-    check_weights(weight=weight)
-    phi, psi = networks(
-        shape, latent_dim, net=net, hidden=hidden, activation=activation, encoder=encoder, decoder=decoder, seed=seed
-    )  # fmt: skip
-    judge = critic_of("mlp", critic, (latent_dim,), critic_hidden, seed, "wasserstein", lipschitz)
-    contest = Contest(judge, sides.codes, steps=check_whole("steps", steps))
-    p = parts.likelihood(loss, psi, shape, statistics)
-    return LatentModel(
-        statistics, latent_dim, Dirac(phi, statistics), p, prior=StandardPrior(latent_dim),
-        objective=nll + weight * contest.term, contests=[contest], ema=AVERAGE,
+    return aae(
+        shape, latent_dim, weight=weight, game="wasserstein", lipschitz=lipschitz, steps=steps, loss=loss, net=net,
+        hidden=hidden, activation=activation, encoder=encoder, decoder=decoder, critic=critic,
+        critic_hidden=critic_hidden, seed=seed,
     )  # fmt: skip
 
 
