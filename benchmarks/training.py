@@ -6,9 +6,9 @@ The network is 784-512-16 (or 64-512-16), batch 128, Bernoulli likelihood, Adam.
 network in plain PyTorch with fused Adam and nothing else: no logging, no noise keys, no checks.
 
 Machines drift, so the sides take turns in short runs, in the other order every second turn, and a ratio is the
-median over turns of the two runs of a turn. Beside pythae whole calls are compared, set-up included; beside the bare loop, which has
-none, the time in `fit`'s loop. "bare × pythae" is the most that the matrix products leave to gain on this
-machine. Speeds are each side's best. The likelihood row gives the same weights to all.
+median over turns of the two runs of a turn. Beside pythae whole calls are compared, set-up included; beside the
+bare loop, which has none, the time in `fit`'s loop. "bare × pythae" is the most that the matrix products leave to
+gain on this machine. Speeds are each side's best. The likelihood row gives the same weights to all.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ from psiphi.parts.trace import LatentTrace
 CRITIC = adam(1e-3, betas=(0.5, 0.9))
 
 
+def untold(trace: LatentTrace) -> None:
+    """No labels for the critic."""
+
+
 @dataclass(frozen=True)
 class Contest:
     """A critic and the two sides that it compares: sides(trace, noise) -> samples of the reference q, and of p.
@@ -31,7 +35,7 @@ class Contest:
 
     critic: Critic
     sides: Callable[[LatentTrace, Noise], tuple[Tensor, Tensor]]
-    labels: Callable[[LatentTrace], Tensor | None] = lambda trace: None
+    labels: Callable[[LatentTrace], Tensor | None] = untold
     optimizer: adam = CRITIC
     steps: int = 1
     name: str = "critic"

@@ -73,7 +73,7 @@ def aae(
         shape, latent_dim, net=net, hidden=hidden, activation=activation, encoder=encoder, decoder=decoder, seed=seed
     )  # fmt: skip
     judge = critic_of("mlp", critic, (latent_dim,), critic_hidden, seed, game, lipschitz, classes=classes)
-    compared, labels = (sides.labelled_codes, sides.known) if classes else (sides.codes, sides.unlabelled)
+    compared, labels = (sides.labelled_codes, sides.known) if classes else (sides.codes, sides.untold)
     contest = Contest(judge, compared, labels, steps=check_whole("steps", steps))
     prior = ModesPrior(latent_dim, check_classes(classes)) if classes else StandardPrior(latent_dim)
     p = parts.likelihood(loss, psi, shape, statistics)
