@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         estimators,
         evaluation,
         laws,
+        samplers,
         training,
         zoo,
     )
@@ -39,6 +40,7 @@ __all__ = [
     "fit",
     "laws",
     "load",
+    "samplers",
     "save",
     "threats",
     "training",
@@ -56,6 +58,7 @@ _NAMESPACES = {
         "estimators",
         "evaluation",
         "laws",
+        "samplers",
         "training",
         "zoo",
     )

@@ -15,6 +15,7 @@ HEADINGS = {
     "continuous": "ln density (nats)",
     "discrete": "ln probability (nats)",
     "binarised": "ln probability of drawn bits (nats)",
+    "smoothed": "ln density blurred by the least noise (nats)",
     "mixed": "ln density × probability (nats)",
     "loss-only": "reconstruction loss, no density (nats)",
     "dequantised": "bits per dimension",

@@ -2,6 +2,7 @@
 
 from psiphi.models._base import Model, verb
 from psiphi.models._classifier import Classifier
+from psiphi.models._denoiser import DenoiserModel
 from psiphi.models._files import load, save
 from psiphi.models._generator import Generator
 from psiphi.models._labelled import LabelledModel
@@ -11,6 +12,7 @@ from psiphi.models._mixture import Mixture
 
 __all__ = [
     "Classifier",
+    "DenoiserModel",
     "Generator",
     "LabelledModel",
     "LatentModel",

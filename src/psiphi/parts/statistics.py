@@ -13,11 +13,12 @@ from psiphi.basis.shapes import Shape
 class Statistics(nn.Module):
     """Mean and σ of the data; (x − mean)/σ is what networks see.
 
-    mean: (*shape); sigma: root mean square of the centred data, a scalar; low, high: the range;
-    binary: all values are 0 or 1. Before `load` the map is the identity.
+    mean, std: (*shape), of each coordinate; sigma: root mean square of the centred data, a scalar; low, high: the
+    range; binary: all values are 0 or 1. Before `load` the map is the identity.
     """
 
     mean: Tensor
+    std: Tensor
     sigma: Tensor
     low: Tensor
     high: Tensor
@@ -28,6 +29,7 @@ class Statistics(nn.Module):
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.ones(()))
@@ -35,8 +37,9 @@ class Statistics(nn.Module):
         self.register_buffer("measured", torch.tensor(False))
 
     def load(self, record: Any) -> None:
-        """Take mean, sigma, low, high, binary from a measurement; a σ of zero becomes one, a mean of nothing zero."""
+        """Take what was measured; a σ of zero becomes one, moments of nothing zero."""
         self.mean.copy_(torch.as_tensor(record.mean).nan_to_num(0.0).reshape(self.mean.shape))
+        self.std.copy_(torch.as_tensor(record.std).nan_to_num(0.0).reshape(self.std.shape))
         self.sigma.fill_(float(record.sigma) or 1.0)
         self.low.fill_(float(record.low))
         self.high.fill_(float(record.high))

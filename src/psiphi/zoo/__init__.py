@@ -9,6 +9,7 @@ from psiphi.basis.registry import models as _models
 from psiphi.zoo._adversarial import gan, wgan, wgan_gp
 from psiphi.zoo._autoencoders import ae, contractive_ae, denoising_ae, k_sparse_ae, sparse_ae
 from psiphi.zoo._classifiers import classifier
+from psiphi.zoo._diffusion import ddpm, edm, score_model
 from psiphi.zoo._linear import pca
 from psiphi.zoo._matched import aae, factor_vae, info_vae, semi_supervised_aae, vae_gan, waae, wae_mmd
 from psiphi.zoo._mixture import gaussian_mixture
@@ -22,7 +23,9 @@ __all__ = [
     "classifier",
     "conditional_vae",
     "contractive_ae",
+    "ddpm",
     "denoising_ae",
+    "edm",
     "factor_vae",
     "gan",
     "gaussian_mixture",
@@ -31,6 +34,7 @@ __all__ = [
     "k_sparse_ae",
     "pca",
     "register",
+    "score_model",
     "semi_supervised_aae",
     "semi_supervised_vae",
     "sparse_ae",

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import models
 from psiphi.basis.shapes import Shape, as_shape
 from psiphi.models import Generator
 from psiphi.parts import StandardPrior, Statistics, adam
 from psiphi.parts.slope import clipping, gradient_penalty
-from psiphi.zoo._build import check_latent, check_whole, critic_of, decoder_network, positive
+from psiphi.zoo._build import check_ema, check_latent, check_whole, critic_of, decoder_network, positive
 
 
 @models.register
@@ -134,8 +133,7 @@ def _adversary(
     check_latent(latent_dim, None)
     classes = check_whole("classes", classes, 0)
     positive("lr", optimizer.lr)
-    if ema is not None and not (isinstance(ema, float | int) and 0 <= ema < 1):
-        raise ArgumentError(f"ema is the decay of an average, at least 0 and below 1, or None; got {ema!r}.")
+    check_ema(ema)
     psi = decoder_network(net, generator, latent_dim + classes, shape, hidden, seed, activation, "generator")
     judge = critic_of(
         net, critic, shape, hidden, seed, game, lipschitz, statistics=statistics, pack=pack, classes=classes

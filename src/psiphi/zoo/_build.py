@@ -17,13 +17,14 @@ from psiphi.basis.noise import forked
 from psiphi.basis.shapes import Shape, show
 from psiphi.formulas import games
 from psiphi.models._base import evaluating
-from psiphi.networks import MLP, ConvDecoder, ConvEncoder, Transposed
+from psiphi.networks import MLP, ConditionedMLP, ConvDecoder, ConvEncoder, Transposed, UNet
 from psiphi.parts import Critic
 from psiphi.parts import lipschitz as means
 
 Distortion = str | Callable[[Tensor, Tensor], Tensor]
 ENCODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvEncoder}
 DECODERS: dict[str, Any] = {"mlp": MLP, "conv": ConvDecoder}
+DENOISERS: dict[str, Any] = {"mlp": ConditionedMLP, "unet": UNet}
 HIDDEN = {"mlp": (512,), "conv": (32, 64)}
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -86,6 +87,11 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_ema(ema: Any) -> None:
+    if ema is not None and not (isinstance(ema, float | int) and 0 <= ema < 1):
+        raise ArgumentError(f"ema is the decay of an average, at least 0 and below 1, or None; got {ema!r}.")
+
+
 def encoder_network(
     net: str,
     own: nn.Module | None,
@@ -119,6 +125,17 @@ def decoder_network(
     with forked(seed, "decoder"):
         widths = widths[::-1] if net == "mlp" else widths
         return _named(DECODERS, net)((latent_dim,), shape, widths, _activation(activation))
+
+
+def denoiser_network(
+    net: str, own: nn.Module | None, shape: Shape, hidden: Sequence[int] | None, classes: int, seed: int
+) -> nn.Module:
+    """Your own module, or the named one: (B, *shape), (B,), (B,) or None -> (B, *shape)."""
+    if own is not None:
+        return own
+    with forked(seed, "denoiser"):
+        widths = {} if hidden is None else {"hidden" if net == "mlp" else "channels": _widths(net, hidden)}
+        return _named(DENOISERS, net)(shape, **widths, classes=classes)
 
 
 def critic_network(

@@ -1,0 +1,64 @@
+"""What denoisers are trained with: a network read by a parametrisation, the trace of one pass, terms that read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from psiphi.formulas.calculus import per_row
+from psiphi.formulas.denoising import Parametrisation, Weighting, denoising_loss
+from psiphi.parts.objective import Term
+from psiphi.parts.statistics import Statistics
+
+
+class Denoiser(nn.Module):
+    """D(x, σ, y) = m + σ_d [c_skip(s) u + c_out(s) F(c_in(s) u, ¼ ln s, y)], u = (x − m)/σ_d, s = σ/σ_d.
+
+    network: (B, *shape), (B,), (B,) int64 or None -> (B, *shape), F; m and σ_d are the data's mean and the root
+    mean square of the centred data. x and σ in the data's units, σ (B,); y: labels, −1 for none.
+    """
+
+    def __init__(self, network: nn.Module, statistics: Statistics, parametrisation: Parametrisation):
+        super().__init__()
+        self.network, self.statistics, self.parametrisation = network, statistics, parametrisation
+
+    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        u, s = self.statistics(x), sigma / self.statistics.sigma
+        output = self.network(per_row(self.parametrisation.scale_in(s), u) * u, s.log() / 4, y)
+        return self.statistics.inverse(self.parametrisation.denoised(u, output, s))
+
+
+@dataclass(frozen=True)
+class DenoisingTrace:
+    """One pass x -> x + σ ε -> D.
+
+    x: (B, *shape), clean; noisy, denoised: alike; sigma: (B,), in the data's units; unit: the data's σ, in which
+    weightings count; rate: dσ/du of the schedule in that unit, (B,), where the weighting asks for it.
+    """
+
+    x: Tensor
+    noisy: Tensor
+    sigma: Tensor
+    denoised: Tensor
+    unit: Tensor
+    rate: Tensor | None = None
+
+
+def matching(weighting: Weighting) -> Term:
+    """λ(σ/σ_d) ‖x − D‖²/σ_d² of each row: denoising score matching."""
+
+    def value(trace: DenoisingTrace) -> Tensor:
+        weight = weighting.at(trace.sigma / trace.unit, trace.rate)
+        return denoising_loss(trace.x, trace.denoised, weight / trace.unit**2)
+
+    return Term(f"matching({weighting})", value)
+
+
+def levels(u: Tensor) -> Tensor:
+    """Rows of u ~ U(0, 1) moved so that a batch covers [0, 1) evenly: u_i <- frac(u_1 + i/B).
+
+    Each is still uniform. Source: Kingma et al., "Variational diffusion models", 2021, appendix I.1.
+    """
+    return (u[0] + torch.arange(len(u), device=u.device, dtype=u.dtype) / len(u)) % 1

@@ -1,0 +1,99 @@
+"""The one loop that runs every sampler."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from psiphi.basis.errors import ArgumentError
+from psiphi.basis.noise import Noise
+from psiphi.samplers._plan import Plan
+
+Points = Float[Tensor, "b *x"]
+
+
+class Denoiser(Protocol):
+    """D(x, σ, y) ≈ E[x₀ | x₀ + σ ε = x]: x (B, *shape), σ (B,), y (B,) labels or None -> (B, *shape)."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+def walk(
+    plan: Plan,
+    denoiser: Denoiser | Callable[..., Tensor],
+    x: Points,
+    noise: Noise,
+    y: Tensor | None = None,
+    *,
+    watch: Callable[[int, Tensor], Any] | None = None,
+) -> Points:
+    """Run a plan from x: x <- base·b + Σ_k d[k]·D_k + up·ξ, row by row.
+
+    noise: of the rows of x, so that no row depends on another; row i of the plan draws from `noise.at(i)`.
+    watch: called with (row, x) after every row, for trajectories. Where x needs a gradient, the evaluations are
+    checkpointed: memory holds one at a time. A plan of draws asks `denoiser.draw(x, sigma, noise)`.
+    """
+    if len(noise) != len(x):
+        raise ArgumentError(f"{len(x)} points need noise of as many rows; got {len(noise)}.")
+    ask = _drawing(denoiser) if plan.drawn else _mean(denoiser, y)
+    committed, seen = x, deque[Tensor](maxlen=max(1, plan.memory))
+    for i, row in enumerate(plan):
+        if row.d:
+            sigma = x.new_full((len(x),), row.sigma)
+            seen.appendleft(ask(x, sigma, noise.at(i).split("draw")))
+        x = row.base * committed if row.base else torch.zeros_like(committed)
+        for weight, denoised in zip(row.d, seen):
+            if weight:
+                x = torch.add(x, denoised, alpha=weight)
+        if row.up:
+            x = torch.add(x, noise.at(i).normal(x.shape[1:]).to(x), alpha=row.up)
+        if row.commit:
+            committed = x
+        if watch is not None:
+            watch(i, x)
+    return x
+
+
+def _mean(denoiser: Any, y: Tensor | None) -> Callable[[Tensor, Tensor, Noise], Tensor]:
+    def ask(x: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
+        given = (x, sigma) if y is None else (x, sigma, y)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return checkpoint(denoiser, *given, use_reentrant=False, preserve_rng_state=False)
+        return denoiser(*given)
+
+    return ask
+
+
+def _drawing(denoiser: Any) -> Callable[[Tensor, Tensor, Noise], Tensor]:
+    draw = getattr(denoiser, "draw", None)
+    if draw is None:
+        raise ArgumentError(
+            f"{type(denoiser).__name__} has no `draw(x, sigma, noise)` from p(x₀|x), which an exact walk needs: use "
+            f"the mean walk."
+        )
+    return draw
+
+
+def trajectory(
+    plan: Plan,
+    denoiser: Denoiser | Callable[..., Tensor],
+    x: Points,
+    noise: Noise,
+    y: Tensor | None = None,
+    every: int = 1,
+) -> Float[Tensor, "t b *x"]:
+    """The start, then x after every `every`-th row and after the last, (t, B, *shape)."""
+    states = [x]
+
+    def keep(i: int, x: Tensor) -> None:
+        if (i + 1) % every == 0 or i + 1 == len(plan):
+            states.append(x)
+
+    walk(plan, denoiser, x, noise, y, watch=keep)
+    return torch.stack(states)
