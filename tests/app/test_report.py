@@ -21,6 +21,7 @@ SECTIONS = (
     "map",
     "judged",
     "modes",
+    "downhill",
     "attack",
     "laws",
     "time",
@@ -59,6 +60,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     tiny = Settings(
         epochs=2, classifier_epochs=3, hidden=16, latent_dim=3, draws=10, generated=100, rows=120, steps=4,
         radii=(0.0, 0.2), laws=False, quick=True, ring_steps=5,
+        denoiser_steps=5,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("tour")
     said: list[str] = []
@@ -97,7 +99,7 @@ def test_pictures_have_words(text: str) -> None:
     tags = Page(text).tags
     assert all(attrs.get("alt") for tag, attrs in tags if tag == "img")
     charts = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(charts) == 9
+    assert len(charts) == 10
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in charts)
 
 

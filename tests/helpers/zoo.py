@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import psiphi as pp
 from psiphi.basis.registry import models
 from psiphi.formulas.distributions import DiagonalNormal, FullNormal
 from psiphi.formulas.flows import Flowed
 from psiphi.formulas.mixtures import Categorical
+from psiphi.models import Generator
+from psiphi.parts import Critic, Lipschitz
+from psiphi.parts import contest as sides
 
 SHAPE, LATENT, CLASSES, ROWS, STEPS = (1, 8, 8), 4, 10, 64, 30
 
@@ -76,6 +79,14 @@ CASES = {entry.name: Case(entry.name) for entry in models} | {
     "gan-hinge": Case("gan", dict(game="hinge", lipschitz="spectral")),
     "gan-least_squares": Case("gan", dict(game="least squares", lipschitz="r2:1")),
     "wgan_gp-packed": Case("wgan_gp", dict(pack=4, classes=CLASSES)),
+    "ddpm": Case("ddpm", dict(plan="ancestral:20")),
+    "ddpm-unet": Case("ddpm", dict(net="unet", hidden=(8, 8), plan="ddim:4", classes=CLASSES)),
+    "ddpm-velocity": Case(
+        "ddpm", dict(parametrisation="velocity", weighting="likelihood", plan="dpm_solver:6")
+    ),
+    "ddpm-flow": Case("ddpm", dict(schedule="flow", parametrisation="flow", weighting="flow", plan="ddim:6")),
+    "edm": Case("edm", dict(plan="heun:6", classes=CLASSES)),
+    "score_model": Case("score_model", dict(plan="annealed_langevin:10,repeats=2", ema=None)),
     "classifier-conv": Case("classifier", dict(net="conv", hidden=(4, 8))),
 }
 
@@ -123,6 +134,8 @@ def codes(model: Any, rows: int) -> Tensor:
     return torch.randn(rows, getattr(model, "latent_dim", LATENT), generator=gen, dtype=model.dtype)
 
 
+SHORT = {"steps": 20, "restarts": 2}  # a search that stops before its end
+
 # How each verb is asked about rows of data; its answer is a tensor with a row for each.
 ASK: dict[str, Callable[[Any, Any], Tensor]] = {
     "encode": lambda model, x: model.encode(x),
@@ -134,7 +147,7 @@ ASK: dict[str, Callable[[Any, Any], Tensor]] = {
     "anomaly_score": lambda model, x: model.anomaly_score(x),
     "denoise": lambda model, x: model.denoise(x, _sigma(model)),
     "score": lambda model, x: model.score(x, _sigma(model)),
-    "project": lambda model, x: model.project(x),
+    "project": lambda model, x: model.project(x, **(SHORT if isinstance(model, Generator) else {})),
     "impute": lambda model, x: model.impute(x, torch.ones(SHAPE, dtype=torch.bool)),
     "predict": lambda model, x: model.predict(x),
 }
@@ -151,3 +164,87 @@ def verbs_of(model: Any, among: Any = ASK) -> list[str]:
 
 def state(model: Any) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+# ------------------------------------------------------------------------------------ your own networks
+# Where each parameter of the zoo that takes a module puts it.
+SLOTS: dict[str, Callable[[Any], nn.Module]] = {
+    "encoder": lambda model: _first(model.encoder.network),
+    "decoder": lambda model: model.decoder.network,
+    "network": lambda model: getattr(model, "denoiser", model).network,
+    "generator": lambda model: model.network,
+    "critic": lambda model: _critic(model).network,
+}
+OWN = [
+    (entry.name, slot)
+    for entry in models
+    for slot, parameter in entry.parameters.items()
+    if "Module" in str(parameter.annotation) or "Sequential" in str(parameter.annotation)
+]
+
+
+def _first(network: nn.Module) -> nn.Module:
+    """The network itself, of one that is followed by what makes its code sparse."""
+    return network[0] if isinstance(network, nn.Sequential) else network
+
+
+def _critic(model: Any) -> Critic:
+    """The critic that moves first."""
+    return model.players()[0].module
+
+
+class Own(nn.Module):
+    """Somebody's network, with everything that could leave a trace: buffers, dropout, random draws."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner, self.norm, self.drop = inner, nn.BatchNorm1d(1), nn.Dropout(0.3)
+
+    def forward(self, x: Tensor, *told: Any) -> Tensor:
+        return self.drop(self.inner(x, *told) + 0 * self.norm(x.flatten(1)[:, :1]).mean())
+
+
+def in_slot(name: str, slot: str, module: nn.Module) -> nn.Module:
+    """The module as the slot takes it: as the last but one of a list of layers, where the zoo asks for such a list."""
+    layers = "Sequential" in str(models[name].parameters[slot].annotation)
+    return nn.Sequential(module, nn.Identity()) if layers else module
+
+
+def own(name: str, slot: str) -> tuple[nn.Module, Own]:
+    """A network of your own for the slot, and the `Own` in it."""
+    torch.manual_seed(0)
+    mine = Own(SLOTS[slot](CASES[name].build(seed=3)))
+    return in_slot(name, slot, mine), mine
+
+
+def passes(model: Any, slot: str) -> int:
+    """How often a round of training runs the network in the slot, from who plays and what each turn looks at.
+
+    A critic's turn encodes; it decodes where decoded codes are compared; it scores both sides at once, and once more
+    for a penalty on its slope. The model's turn runs each network once, and looks at every side that it reads.
+    """
+    if isinstance(model, Generator):
+        scored = model.steps * _scored(model.critic) + _judged(model.critic)
+        return model.steps + 1 if slot == "generator" else scored
+    contests = getattr(model, "contests", ())
+    if slot == "encoder":
+        return 1 + sum(contest.steps for contest in contests)
+    if slot == "decoder":
+        return 1 + sum(contest.steps + 1 for contest in contests if contest.sides is sides.decoded)
+    if slot == "critic":
+        (contest,) = contests
+        read = {term.name for _, term in model.objective.parts}
+        asked = _judged(contest.critic) * (contest.term.name in read)
+        asked += len(read & {sides.total_correlation.name, sides.feature_nll.name})
+        return contest.steps * _scored(contest.critic) + asked
+    return 1
+
+
+def _scored(critic: Critic) -> int:
+    """Passes of a critic in a step of its own."""
+    return 1 + (type(critic.lipschitz).penalty is not Lipschitz.penalty)
+
+
+def _judged(critic: Critic) -> int:
+    """Passes of a critic for the loss of its opponent, which a paired game needs both sides for."""
+    return 1 + critic.game.paired

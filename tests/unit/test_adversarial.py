@@ -114,15 +114,24 @@ def test_labels_that_a_conditional_generator_needs():
         pp.zoo.gan((1, 8, 8), 2, hidden=(8,)).sample(3, y=1)
 
 
+def weights(module: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
 def test_the_average_of_the_generator_is_what_it_is_returned_with():
-    plain, average = (
-        pp.zoo.gan(2, 2, hidden=(8,), ema=ema, seed=1) for ema in (None, 0.9)
-    )  # fmt: skip
-    for model in (plain, average):
-        pp.fit(model, pp.data.toys.ring(), steps=20, quiet=True)
-    same = zip(plain.critic.parameters(), average.critic.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in same)
-    assert not torch.equal(next(plain.network.parameters()), next(average.network.parameters()))
+    """θ̄ ← d θ̄ + (1 − d) θ, d = min(0.6, (1 + n)/(10 + n)), over the weights θ that training passes through."""
+    plain, average = (pp.zoo.gan(2, 2, hidden=(8,), ema=ema, seed=1) for ema in (None, 0.6))
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    passed, mean = [], weights(plain.network)
+    run = dict(steps=20, batch_size=32, quiet=True)
+    pp.fit(plain, x, callbacks=[lambda moment: passed.append(weights(moment.model.network))], **run)
+    pp.fit(average, x, **run)
+    assert len(passed) == 20  # an epoch is a step
+    for n, now in enumerate(passed):
+        d = min(0.6, (1 + n) / (10 + n))
+        mean = [d * old + (1 - d) * new for old, new in zip(mean, now, strict=True)]
+    assert_close(weights(average.network), mean)
+    assert_close(weights(average.critic), weights(plain.critic), **exactly)
 
 
 # ---------------------------------------------------------------------------------------------- contests
@@ -163,7 +172,9 @@ def test_labelled_codes_meet_the_mode_of_their_label():
 
 
 def test_decoded_sides_give_the_encoder_no_gradient():
-    z = torch.randn(4, 2, requires_grad=True)
+    """Of a linear decoder, ∂ Σ x̂ / ∂W is the sum of the codes that were decoded, and ∂ Σ x̂ / ∂b their number."""
+    gen = torch.Generator().manual_seed(0)
+    z = torch.randn(4, 2, generator=gen).requires_grad_()
     decoder = nn.Linear(2, 3)
 
     class Mean:
@@ -171,13 +182,15 @@ def test_decoded_sides_give_the_encoder_no_gradient():
             self.mean = decoder(z)
 
     here = replace(trace(z, StandardPrior(2)), parts={"decoder": Mean})
-    _, made = sides.decoded(here, Noise.of(0, 4))
-    own = decoder(z.detach())
-    assert_close(made[::2], own[::2])
-    assert not torch.equal(made[1::2], own[1::2])
+    data, made = sides.decoded(here, Noise.of(0, 4))
+    assert data is here.x
+    drawn = StandardPrior(2)().rsample(Noise.of(0, 4).split("prior"))[0]
+    decoded = torch.stack([z[0], drawn[1], z[2], drawn[3]]).detach()
+    assert_close(made, decoder(decoded))
     made.sum().backward()
     assert z.grad is None
-    assert decoder.weight.grad is not None
+    assert_close(decoder.weight.grad, decoded.sum(0).expand(3, 2))
+    assert_close(decoder.bias.grad, torch.full((3,), 4.0))
 
 
 def test_the_one_hot_prior():
@@ -282,10 +295,13 @@ def test_slopes_that_fall_are_named_saved_and_resumed(tmp_path):
 
 
 def test_an_average_asked_for_is_not_the_critic_s():
-    model = pp.zoo.gan(2, 2, hidden=(8,), ema=None)
-    critic, generator = (Seat(player, None, None, 0.9) for player in model.players())
-    assert critic.average is None
-    assert generator.average is not None
+    for own in (None, 0.5):
+        model = pp.zoo.gan(2, 2, hidden=(8,), ema=own)
+        critic, generator = (Seat(player, None, None, 0.9) for player in model.players())
+        assert critic.average is None
+        assert generator.average is not None
+        assert generator.average.decay == 0.9
+        assert generator.average.module is model.network
 
 
 def test_changes_reach_every_player_s_own_rule():

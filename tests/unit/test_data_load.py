@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from psiphi.basis.errors import ArgumentError, DataError, FileError, ShapeError
+from psiphi.basis.noise import Noise
 from psiphi.data import Data, Mapped, Split, load, names
 from psiphi.data._hub import from_splits
 
@@ -158,11 +159,19 @@ def test_names_options_and_misspellings():
 
 
 def test_samplers_and_toys():
-    data = load(lambda n, noise: noise.normal((3,)) + 2, n=400)
+    def sampler(n, noise):
+        return noise.normal((3,)) + 2
+
+    data = load(sampler, n=400, seed=7)
     assert data.shape == (3,)
-    assert data.reference is not None
+    assert data.reference is sampler
+    x = torch.cat([split.x for split in data.splits.values()])
+    wanted = sampler(400, Noise.of(7, 400).split("data"))
+    assert torch.equal(x[x[:, 0].argsort()], wanted[wanted[:, 0].argsort()])
+    assert len(load("ring:n=100").reference.means) == 8
     data = load(lambda n, noise: (noise.normal((3,)), torch.ones(n)), n=400)
     assert data.classes == ["1"]
+    assert all((split.y == 0).all() and len(split.y) == len(split) for split in data.splits.values())
     with pytest.raises(ArgumentError, match="sampler has no option"):
         load(lambda n, noise: noise.normal((3,)), rows=3)
 

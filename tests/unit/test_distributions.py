@@ -297,6 +297,38 @@ def test_a_row_of_draws_depends_on_neither_the_batch_nor_other_rows(name, sample
         assert_close(draw(part(p, rows), rows), whole[:, rows], **closely)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(
+    ("event", "scale"),
+    [
+        ((4,), ()),
+        ((4,), (4,)),
+        ((4,), (1, 4)),
+        ((4,), (B, 4)),
+        ((B,), (B,)),
+        ((2, 3, 4), ()),
+        ((2, 3, 4), (2, 1, 1)),
+        ((2, 3, 4), (2, 3, 4)),
+        ((2, 3, 4), (B, 2, 3, 4)),
+    ],
+    ids=str,
+)
+def test_draws_of_a_diagonal_normal_are_mean_plus_scaled_noise(event, scale, samples):
+    """z = μ + σ ε, (K, B, *event), however σ broadcasts; so with any weights on z the gradient of μ and of ln σ."""
+    mean, log_scale = randn(B, *event).requires_grad_(), 0.5 * randn(*scale, seed=1)
+    log_scale.requires_grad_()
+    noise = Noise.of(4, B, dtype=torch.float64)
+    eps = noise.normal((samples, *event)).transpose(0, 1)
+    z = DiagonalNormal(mean, log_scale, len(event)).rsample(noise, samples)
+    assert z.shape == (samples, B, *event)
+    wanted = torch.stack([mean + log_scale.exp() * each for each in eps])
+    assert_close(z, wanted, **closely)
+    weights = randn(*z.shape, seed=2)
+    found = torch.autograd.grad((weights * z).sum(), [mean, log_scale])
+    assert_close(found[0], weights.sum(0), **closely)
+    assert_close(found[1], (weights * (z - mean)).detach().sum_to_size(log_scale.shape), **closely)
+
+
 def test_draws_are_differentiable():
     """∂z/∂μ = 1 and ∂z/∂ln σ = z − μ; through L, ∂z/∂L is the noise."""
     mean, log_scale = randn(B, 4).requires_grad_(), randn(B, 4, seed=1).requires_grad_()

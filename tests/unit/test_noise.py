@@ -161,6 +161,30 @@ def test_forked_restores_the_global_state_and_starts_from_its_words():
     assert not torch.equal(drawn[0], drawn[2])
 
 
+@pytest.mark.parametrize("below", [1, 2, 7, 10])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_integers_are_all_alike(below, dtype):
+    """Each of 0 … below − 1 in its share of the draws, within four standard errors; rows as ever."""
+    noise, n = Noise.of(5, 3000, dtype=dtype), 6000
+    drawn = noise.integers(below, (2,))
+    assert (drawn.shape, drawn.dtype) == ((3000, 2), torch.int64)
+    counts = drawn.flatten().bincount()
+    assert len(counts) == below
+    assert ((counts - n / below).abs() <= 4 * (n * (1 - 1 / below) / below) ** 0.5).all()
+    assert_close(noise.take(slice(100, 130)).integers(below, (2,)), drawn[100:130], **exactly)
+
+
+@pytest.mark.parametrize("u", [1 - 2**-24, 1.0], ids=["the largest below 1", "rounded to 1"])
+@pytest.mark.parametrize("below", [1, 3, 10, 1000, 2**20 + 1, 2**24 - 1, 2**24])
+def test_integers_stay_below_whatever_is_rounded(below, u, monkeypatch):
+    """From the largest u that single precision has below 1, and from 1, to which a device's own may round."""
+    monkeypatch.setattr(Noise, "uniform", lambda self, shape=(): torch.full((len(self), *shape), u))
+    assert torch.full((1,), 1 - 2**-24) == torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    assert (Noise.of(0, 4).integers(below) == below - 1).all()
+    monkeypatch.setattr(Noise, "uniform", lambda self, shape=(): torch.zeros(len(self), *shape))
+    assert (Noise.of(0, 4).integers(below) == 0).all()
+
+
 def test_generators_of_the_same_words_agree():
     first, again = (torch.rand(4, generator=generator("law", 3)) for _ in range(2))
     assert_close(first, again, **exactly)

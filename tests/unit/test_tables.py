@@ -97,15 +97,20 @@ def test_numbers_alone_are_a_diagonal_normal():
     assert p.measure == "continuous"
     assert_close(p.log_prob(x), DiagonalNormal(p.numbers, p.log_scale).log_prob(x), **closely)
     assert_close(p.mean, p.numbers, **exactly)
-    assert p.rsample(Noise.of(0, B, dtype=torch.float64), 2).shape == (2, B, 3)
+    noise = Noise.of(0, B, dtype=torch.float64)
+    assert_close(p.rsample(noise, 2), DiagonalNormal(p.numbers, p.log_scale).rsample(noise, 2), **exactly)
 
 
 def test_categories_alone():
-    p = mixed(B, sizes=(2, 3))
+    """The pairs of codes share the whole mass, and are drawn each by its own: within four standard errors."""
+    n, p = 4000, mixed(B, sizes=(2, 3))
     each = [torch.tensor(codes, dtype=torch.float64) for codes in itertools.product(range(2), range(3))]
     total = torch.stack([p.log_prob(codes.expand(B, 2)) for codes in each]).logsumexp(0)
     assert_close(total, torch.zeros(B, dtype=torch.float64), **closely)
-    assert p.rsample(Noise.of(0, B, dtype=torch.float64)).shape == (1, B, 2)
+    drawn = p.rsample(Noise.of(0, B, dtype=torch.float64), n)
+    for codes in each:
+        mass, share = p.log_prob(codes.expand(B, 2)).exp(), (drawn == codes).all(-1).double().mean(0)
+        assert ((share - mass).abs() <= 4 * (mass * (1 - mass) / n).sqrt()).all()
 
 
 def test_mean_and_average():

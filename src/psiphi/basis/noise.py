@@ -110,7 +110,7 @@ class Noise:
 
     def integers(self, below: int, shape: Sequence[int] = ()) -> Tensor:
         """Draws from {0, …, below − 1}, all alike, (rows, *shape), int64."""
-        return (self.uniform(shape) * below).long().clamp_(max=below - 1)  # the product may round up
+        return (self.uniform(shape) * below).long().clamp_(max=below - 1)  # u may be rounded to 1 on a device
 
     def _draw(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         if prod(shape) == 0 or len(self.rows) == 0:

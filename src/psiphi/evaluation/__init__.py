@@ -4,6 +4,7 @@ from psiphi.evaluation._anomalies import Anomalies, Ranking, anomalies
 from psiphi.evaluation._collapse import CollapseWarning, watch_collapse
 from psiphi.evaluation._dequantise import binarised, dequantised
 from psiphi.evaluation._elbo import Elbo, elbo
+from psiphi.evaluation._energy import curl, energy
 from psiphi.evaluation._features import penultimate
 from psiphi.evaluation._fidelity import Fidelity, fidelity
 from psiphi.evaluation._frechet import Frechet, KernelDistance, SmallSampleWarning, frechet, kernel_distance
@@ -41,8 +42,10 @@ __all__ = [
     "anomalies",
     "atoms",
     "binarised",
+    "curl",
     "dequantised",
     "elbo",
+    "energy",
     "fidelity",
     "frechet",
     "heading",

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import cos, exp, log, pi
+from math import cos, exp, inf, log, pi
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -109,13 +110,11 @@ class Schedule:
                 raise ArgumentError(
                     f"{self.name} has {len(self.levels)} levels of noise; {steps} steps were asked for."
                 )
-            places = (
-                (torch.arange(steps, 0, -1, dtype=torch.float64) * len(self.levels) / steps).round().long()
-            )
-            return torch.tensor(self.levels, dtype=torch.float64)[places - 1]
+            places = [round(i * len(self.levels) / steps) for i in range(steps, 0, -1)]
+            return _time([self.levels[i - 1] for i in places])
         if steps == 1:
-            return _time([self.sigma_max])[None]
-        return self.at(torch.linspace(1, 0, steps, dtype=torch.float64))
+            return _time([self.sigma_max])
+        return self.at(torch.linspace(1, 0, steps, dtype=torch.float64, device="cpu"))
 
     def check(self, parametrisation: str | None = None) -> None:
         """Warn of a prior that is not N(0, I), of detail below σ_min, of an end where the network cannot work."""
@@ -220,6 +219,10 @@ def karras(
     Source: Karras et al., 2022, eq. 5 and table 1.
     """
     _range(sigma_min, sigma_max)
+    if not (0.1 <= rho < inf and 0 < std < inf and abs(mean) < inf):
+        raise ArgumentError(
+            f"Karras' levels need ρ of at least 0.1 and draws of a finite mean and σ; got {rho:g}, {mean:g}, {std:g}."
+        )
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return Schedule(
         f"karras:{sigma_min:g},{sigma_max:g}",
@@ -279,12 +282,11 @@ def schedule(given: str | Schedule) -> Schedule:
 
 def _time(values: Sequence[float]) -> Tensor:
     """float64 on the CPU, wherever models are being built."""
-    made = torch.tensor(values, dtype=torch.float64, device="cpu")
-    return made[0] if len(values) == 1 else made
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
-def _whole(steps: float) -> int:
-    if steps != int(steps) or steps < 1:
+def _whole(steps: Any) -> int:
+    if not 1 <= steps < inf or steps != int(steps):
         raise ArgumentError(f"a schedule has a whole number of steps, at least 1; got {steps!r}.")
     return int(steps)
 

@@ -9,6 +9,7 @@ from psiphi.models._labelled import LabelledModel
 from psiphi.models._latent import LatentModel
 from psiphi.models._linear import Linear
 from psiphi.models._mixture import Mixture
+from psiphi.models._search import Nearest, nearest_code
 
 __all__ = [
     "Classifier",
@@ -19,7 +20,9 @@ __all__ = [
     "Linear",
     "Mixture",
     "Model",
+    "Nearest",
     "load",
+    "nearest_code",
     "save",
     "verb",
 ]

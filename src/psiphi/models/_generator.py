@@ -9,10 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from psiphi.basis.errors import DataError
+from psiphi.basis.errors import ArgumentError, DataError
 from psiphi.basis.noise import Noise
-from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.basis.shapes import as_batch
+from psiphi.models._base import CHUNK_NUMBERS, Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.models._search import nearest_code
 from psiphi.parts import Batch, Clock, Critic, Player, Statistics, adam
+
+DRAWS = 64  # a label, to start a search from
+HELD = 16  # numbers that a network holds for each that it gives
 
 
 class Generator(Model):
@@ -24,7 +29,7 @@ class Generator(Model):
 
     lacks: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("log_prob", "anomaly_score"), "it draws samples and has no density"),
-        **dict.fromkeys(("encode", "posterior", "reconstruct", "project"), "it has no encoder"),
+        **dict.fromkeys(("encode", "posterior", "reconstruct"), "it has no encoder"),
     }
 
     def __init__(
@@ -121,3 +126,47 @@ class Generator(Model):
             label = one_each(y, n, self.classes).to(self.device)
         rows = slices(n, prod(self.shape))
         return torch.cat([self.drawn(noise.take(i), None if label is None else label[i]) for i in rows])
+
+    @verb
+    def project(
+        self, x: Any, *, y: Any = None, steps: int = 200, restarts: int = 4, lr: float = 0.1, seed: int = 0
+    ) -> Tensor:
+        """The nearest of what it can draw, ψ(z*), z* = argmin over z of ‖ψ(z) − x‖²: (B, *shape) -> (B, *shape).
+
+        `steps` of Adam from each of the `restarts` prior draws nearest to x, the best end kept; the draws are the
+        same for every row, so that no row depends on its batch. y: labels, one or one each; all compete unless given.
+        Differentiable through the search, see `nearest_code`; units are the network's, of data with σ = 1.
+        """
+        x = as_batch(x, self.shape)
+        self.check_rows(x)
+        if not self.classes:
+            check_unlabelled(self, y)
+        if not 0 < lr < float("inf"):
+            raise ArgumentError(f"a search needs a finite lr > 0; got {lr!r}.")
+        how = dict(steps=check_count(steps), restarts=check_count(restarts), lr=lr)
+        if y is None:
+            return self._map(lambda part: self._nearest(part, self._starts(seed), how), x)
+        y = one_each(y, len(x), self.classes).to(x.device)
+        found = x.new_zeros(x.shape, dtype=self.dtype)
+        for label in y.unique().tolist():
+            mine, starts = y == label, self._starts(seed, label)
+            part = self._map(lambda part, starts=starts: self._nearest(part, starts, how), x[mine])
+            found = found.masked_scatter(mine.view(-1, *[1] * len(self.shape)), part.to(found))
+        return found
+
+    def _starts(self, seed: int, label: int | None = None) -> Tensor:
+        """What the network takes, drawn for a search: (M, d + classes), every label as often unless one is given."""
+        rows = DRAWS * max(4, self.classes)
+        z = self.prior().rsample(Noise.of(seed, rows, self.device, self.dtype).split("z"))[0]
+        if not self.classes:
+            return z
+        y = torch.arange(rows, device=z.device) % self.classes
+        y = y if label is None else torch.full_like(y, label)
+        return torch.cat([z, F.one_hot(y, self.classes).to(z)], 1)
+
+    def _nearest(self, x: Tensor, starts: Tensor, how: dict[str, Any]) -> Tensor:
+        u, size = self.statistics(x), max(64, CHUNK_NUMBERS // (HELD * how["restarts"] * prod(self.shape)))
+        found = [
+            nearest_code(self.network, part, starts, free=self.latent_dim, **how) for part in u.split(size)
+        ]
+        return self.statistics.inverse(torch.cat([each.point for each in found]))

@@ -16,6 +16,7 @@ from psiphi.formulas import distortions
 from psiphi.formulas.bounds import ImportanceSums, log_weights
 from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
 from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.models._chains import chain, chain_plan, density
 from psiphi.models._impute import gaps, impute
 from psiphi.parts import (
     Batch,
@@ -34,12 +35,18 @@ from psiphi.parts import (
     rate,
 )
 from psiphi.parts.corruption import Corruption, Gaussian
+from psiphi.samplers import Plan
 
 DRAW_NUMBERS = 1 << 18
+RECONSTRUCTIONS = 3  # of a denoiser's projection
 
 
 def _no_prior(model: LatentModel) -> str | None:
     return None if model.prior is not None else "its codes have no prior distribution"
+
+
+def _no_sample(model: LatentModel) -> str | None:
+    return None if _no_score(model) is None else _no_prior(model)
 
 
 def _no_posterior(model: LatentModel) -> str | None:
@@ -73,8 +80,8 @@ def _no_head(model: LatentModel) -> str | None:
 class LatentModel(Model):
     """x -> q(z|x) -> z -> p(x|z), trained on an objective that reads the pass.
 
-    Which verbs it has follows from its slots: `sample` needs a prior, `log_prob` a prior and a likelihood, `score`
-    Gaussian corruption and a loss whose minimiser is the mean, `predict` a head z -> logits.
+    Which verbs it has follows from its slots: `sample` needs a prior or a `score`, `log_prob` a prior and a likelihood,
+    `score` Gaussian corruption and a loss whose minimiser is the mean, `predict` a head z -> logits.
     """
 
     def __init__(
@@ -203,17 +210,34 @@ class LatentModel(Model):
         return self._map(self.forward, x)
 
     @verb
-    def project(self, x: Any) -> Tensor:
-        """The learnt manifold's point for x, ψ(φ(x)): (B, *shape) -> (B, *shape)."""
-        return self._map(self.forward, x)
+    def project(self, x: Any, steps: int | None = None) -> Tensor:
+        """The learnt manifold's point for x, r = ψ∘φ applied `steps` times: (B, *shape) -> (B, *shape).
 
-    @verb.when(_no_prior)
-    def sample(self, n: int, *, seed: int = 0, y: Any = None, exact: bool = False) -> Tensor:
-        """n draws: E[x|z] with z ~ p(z), or x ~ p(x|z) when `exact`; (n, *shape) on the model's device.
+        Once; of a model with a `score` 3 times, as r(x) = x + σ² ∇ ln p_σ(x) is one step uphill.
+        """
+        usual = 1 if _no_score(self) else RECONSTRUCTIONS
+        for _ in range(usual if steps is None else check_count(steps)):
+            x = self._map(self.forward, x)
+        return x
 
+    @verb.when(_no_sample)
+    def sample(
+        self, n: int, *, seed: int = 0, y: Any = None, exact: bool = False, plan: str | Plan | None = None,
+        quiet: bool = True,
+    ) -> Tensor:  # fmt: skip
+        """n draws, (n, *shape) on the model's device: E[x|z] with z ~ p(z), or x ~ p(x|z) when `exact`.
+
+        Without a prior, a walk by the score from N(m, v + σ²). plan: `langevin:500`, `walkback:200`,
+        `walkback:200,exact=True`, or a `Plan` at the σ of training in the data's units; unless given 200 steps of
+        Langevin's chain and E[x|x̃] of the last state x̃, or x̃ itself when `exact`. `samples_from` names the density.
         Draw i of a seed is the same whatever n.
         """
         prior: Any = self._prior()
+        if prior is None:
+            check_unlabelled(self, y)
+            return chain(self, n, seed, chain_plan(self, plan, exact), quiet)
+        if plan is not None:
+            raise ArgumentError(f"{self.title} samples its prior and walks by no plan; got plan={plan!r}.")
         if y is not None:
             if not hasattr(prior, "given"):
                 check_unlabelled(self, y)
@@ -223,6 +247,16 @@ class LatentModel(Model):
             self._sample(noise.take(rows), exact, prior if y is None else prior.given(y[rows]))
             for rows in slices(n, prod(self.shape))
         ])  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"samples_from={self.samples_from()!r}" if hasattr(self, "sample") else ""
+
+    def samples_from(self, plan: str | Plan | None = None, *, exact: bool = False) -> str:
+        """Which density `sample` draws from with these arguments, in words."""
+        _ = self.sample
+        if self.prior is None:
+            return density(chain_plan(self, plan, exact), self._training_sigma(None))
+        return "p(x) = ∫ p(x|z) p(z) dz" if exact else "the means E[x|z] of z from the prior"
 
     def _sample(self, noise: Noise, exact: bool, prior: Any = None) -> Tensor:
         prior = self._prior() if prior is None else prior

@@ -10,14 +10,18 @@ from typing import Any
 from tqdm import tqdm
 
 from psiphi.basis.errors import ArgumentError
-from psiphi.formulas.schedules import Schedule
+from psiphi.formulas.schedules import Schedule, exponential, karras
 from psiphi.samplers import Plan, samplers
+
+SECOND_ORDER = ("heun", "dpm_solver")
+STEPS = 50  # of a continuous schedule, unless told
 
 
 def plan_of(given: str | Plan, levels: Any, steps: int | None = None) -> Plan:
-    """A plan by name on these levels: `heun:18`, `ancestral`, `ddim:50,eta=1`, `langevin:500,step=0.1`.
+    """A plan by name on these levels: `heun:18`, `ancestral`, `ddim:50,eta=1,levels=log`, `langevin:500,step=0.1`.
 
-    levels: a schedule or falling values; samplers at one level take the least of them.
+    levels: a schedule or falling values; samplers at one level take the least of them. Option `levels`: how those of a
+    schedule are spaced: `time`, its own; `karras`, the default of solvers of order 2; `log`.
     """
     if isinstance(given, Plan):
         return given
@@ -27,19 +31,29 @@ def plan_of(given: str | Plan, levels: Any, steps: int | None = None) -> Plan:
     for each in filter(None, (part.strip() for part in rest.split(","))):
         key, equals, value = each.partition("=")
         key, value = (key, value) if equals else ("steps", key)
-        if key not in entry.parameters or key in ("sigmas", "sigma"):
-            raise ArgumentError(
-                f"{name} has no option {key!r}; it has {', '.join(list(entry.parameters)[1:])}, e.g. {name}:20."
-            )
+        known = [*list(entry.parameters)[1:], "levels"]
+        if key not in known:
+            raise ArgumentError(f"{name} has no option {key!r}; it has {', '.join(known)}, e.g. {name}:20.")
         options[key] = _value(value)
+    spacing = options.pop("levels", "karras" if name in SECOND_ORDER else "time")
     if "sigma" in entry.parameters:
         levels = levels.sigma_min if isinstance(levels, Schedule) else min(levels)
-    elif isinstance(levels, Schedule) and "steps" not in options and levels.steps is None:
-        options["steps"] = 50
+    elif isinstance(levels, Schedule):
+        levels = _spaced(levels, spacing)
+        if levels.steps is None:
+            options.setdefault("steps", STEPS)
     try:
         return entry.build(levels, **options)
     except TypeError:
         raise ArgumentError(f"{given!r} does not say what {name} needs; write e.g. {name}:20.") from None
+
+
+def _spaced(levels: Schedule, spacing: Any) -> Schedule:
+    if spacing == "time" or levels.sigma_min == levels.sigma_max:
+        return levels
+    if spacing not in ("karras", "log"):
+        raise ArgumentError(f"levels are spaced by time, karras or log; got {spacing!r}.")
+    return (karras if spacing == "karras" else exponential)(levels.sigma_min, levels.sigma_max)
 
 
 def _value(text: str) -> Any:

@@ -115,7 +115,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, y: Tensor | None = None) -> Tensor:
         e = self.embedding(c, y)
-        h = self.first(F.pixel_unshuffle(F.pad(x, self.pad), self.patch))
+        h = F.pixel_unshuffle(F.pad(x, self.pad), self.patch)
+        # Channels last: a tenth faster on a processor.
+        h = self.first(h.contiguous(memory_format=torch.channels_last))
         skips = [self.down[0](h, e)]
         for shrink, level in zip(self.shrink, self.down[1:], strict=True):
             skips.append(level(shrink(skips[-1]), e))
@@ -124,4 +126,4 @@ class UNet(nn.Module):
             skip = skips.pop()
             h = level(merge(torch.cat([F.interpolate(h, skip.shape[2:]), skip], 1)), e)
         h = F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)
-        return h[:, :, : x.shape[2], : x.shape[3]]
+        return h[:, :, : x.shape[2], : x.shape[3]].contiguous()

@@ -44,12 +44,12 @@ def flow_log_prob(
             at = x if x.requires_grad else x.detach().requires_grad_()
             sigma = at.new_full((len(at),), exp(time))
             denoised = denoiser(at, sigma) if y is None else denoiser(at, sigma, y)
+            batched = noise is None
             (turned,) = torch.autograd.grad(
-                denoised, at, probes, is_grads_batched=True, create_graph=graph, materialize_grads=True
+                denoised, at, probes, is_grads_batched=batched, create_graph=graph, materialize_grads=True
             )
-            trace = (turned * probes).flatten(2).sum(2)
-        inner = trace.mean(0) if noise is not None else trace.sum(0)
-        velocity, growth = at - denoised, prod(x.shape[1:]) - inner
+        inner = (turned * probes).flatten(2 if batched else 1).sum(-1)
+        velocity, growth = at - denoised, prod(x.shape[1:]) - (inner.sum(0) if batched else inner)
         return (velocity, growth) if graph else (velocity.detach(), growth.detach())
 
     gained = x.new_zeros(len(x))
@@ -65,9 +65,9 @@ def flow_log_prob(
 
 
 def _probes(x: Tensor, noise: Noise | None) -> Tensor:
-    """Directions v with E v vᵀ = 1: (P, B, *shape)."""
+    """A random direction with E v vᵀ = 1, (B, *shape), or every one, (d, B, *shape)."""
     if noise is not None:
-        return (noise.uniform(x.shape[1:]).to(x)[None] < 0.5).to(x.dtype) * 2 - 1
+        return (noise.uniform(x.shape[1:]) < 0.5).to(x) * 2 - 1
     d = prod(x.shape[1:])
     basis = torch.eye(d, dtype=x.dtype, device=x.device).view(d, 1, *x.shape[1:])
     return basis.expand(d, len(x), *x.shape[1:])

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from math import inf
 from typing import Any
 
 from psiphi.basis.errors import ArgumentError, FileError
@@ -36,8 +37,8 @@ class Row:
                 f"the weights of a row add up to 1; {self.base:g} + {sum(self.d):g} is off by {off:.2g} at σ = "
                 f"{self.sigma:g}."
             )
-        if not (self.sigma > 0 and self.up >= 0):
-            raise ArgumentError(f"a row needs σ > 0 and up ≥ 0; got {self.sigma:g} and {self.up:g}.")
+        if not (0 < self.sigma < inf and 0 <= self.up < inf):
+            raise ArgumentError(f"a row needs a finite σ > 0 and up ≥ 0; got {self.sigma:g} and {self.up:g}.")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Plan:
                 for sigma, base, d, up, commit in record["rows"]
             )
             return Plan(str(record["plan"]), rows, bool(record["drawn"]))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             if isinstance(error, ArgumentError):
                 raise
             raise FileError(f"this is no plan ({error}): write one with plan.to_json().") from None

@@ -154,7 +154,8 @@ def denoising_ae(
 
     corruption: T, `gaussian:σ`, `masking:share`, `salt_and_pepper:share` (σ and the values in units of the data),
     several with `+` (one of them a row), or a function (x, noise) -> x̃. The rest as in `ae`, but the code may be
-    larger than the data. With Gaussian corruption and squared loss (r(x) − x)/σ² estimates ∇ ln p_σ(x): `score`.
+    larger than the data. With Gaussian corruption and squared loss (r(x) − x)/σ² estimates ∇ ln p_σ(x), the `score`,
+    by which `sample` walks.
     Source: Vincent et al., "Stacked denoising autoencoders", 2010.
     """
     shape, statistics = as_shape(shape), Statistics(as_shape(shape))

@@ -132,7 +132,7 @@ def denoiser_network(
 ) -> nn.Module:
     """Your own module, or the named one: (B, *shape), (B,), (B,) or None -> (B, *shape)."""
     if own is not None:
-        return own
+        return probed(own, shape, shape, "network", torch.zeros(2), torch.full((2,), -1) if classes else None)
     with forked(seed, "denoiser"):
         widths = {} if hidden is None else {"hidden" if net == "mlp" else "channels": _widths(net, hidden)}
         return _named(DENOISERS, net)(shape, **widths, classes=classes)
@@ -231,12 +231,15 @@ def per_layer(values: float | Sequence[float], layers: int, what: str) -> tuple[
     return given
 
 
-def probed(module: nn.Module, shape_in: Shape, shape_out: Shape, what: str) -> nn.Module:
-    """Run the module once on zeros and check what comes out."""
+def probed(
+    module: nn.Module, shape_in: Shape, shape_out: Shape, what: str, *more: Tensor | None
+) -> nn.Module:
+    """Run the module once on zeros, and what more it is given, and check what comes out."""
     first = next(module.parameters(), torch.empty(()))
     with torch.no_grad(), evaluating(module):
         try:
-            found = tuple(module(torch.zeros(2, *shape_in, device=first.device, dtype=first.dtype)).shape)
+            x = torch.zeros(2, *shape_in, device=first.device, dtype=first.dtype)
+            found = tuple(module(x, *(None if each is None else each.to(x.device) for each in more)).shape)
         except (RuntimeError, TypeError, ValueError) as error:
             raise ShapeError(f"your {what} cannot take {show((2, *shape_in))} ({error}).") from None
     if found != (2, *shape_out):

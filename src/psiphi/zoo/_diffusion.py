@@ -82,8 +82,9 @@ def ddpm(
     `noise`, `velocity`, `edm`, `flow`, `score` or `denoised`. weighting: `simple`, `min_snr:5`, `likelihood`, `edm`,
     `flow`, `denoised`. plan: what `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes:
     labels that the network is told, 0 for none; drop: share of rows whose label it is not told, for guidance. ema:
-    decay of the average of the weights, None for none. net: `mlp` or `unet`; hidden: widths of the layers, or channels
-    of the levels; network: a module of your own, (x (B, *shape), ¼ ln σ (B,), y (B,) or None) -> (B, *shape).
+    decay of the average of the weights, None for none. lr: of Adam. net: `mlp` or `unet`; hidden: widths of the
+    layers, or channels of the levels; network: a module of your own, (x (B, *shape), ¼ ln σ (B,), y (B,) or None) ->
+    (B, *shape).
     Source: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, algorithm 1.
     """
     return _denoiser(
