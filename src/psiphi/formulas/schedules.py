@@ -63,18 +63,23 @@ class Schedule:
         """T of a discrete schedule."""
         return len(self.levels) or None
 
+    @cached_property
+    def _table(self) -> Tensor:
+        return _time(self.levels)
+
+    def _place(self, u: Tensor) -> Tensor:
+        """Which level, from 0; u = i/T is the i-th, rounding errors aside."""
+        return (u * len(self.levels) - 1e-3).ceil().long().clamp(1, len(self.levels)) - 1
+
     def __call__(self, u: Tensor) -> Tensor:
         """σ of u in [0, 1]; the nearest level from above where the schedule is discrete: u = i/T is σ_i."""
-        if not self.levels:
-            return self.at(u)
-        place = (u * len(self.levels)).ceil().long().clamp(1, len(self.levels)) - 1
-        return torch.tensor(self.levels, dtype=u.dtype, device=u.device)[place]
+        return self._table.to(u)[self._place(u)] if self.levels else self.at(u)
 
     def u(self, sigma: Tensor) -> Tensor:
         """u of σ, the inverse of a call (on the levels of a discrete schedule)."""
         if not self.levels:
             return self.inverse(sigma)
-        levels = torch.tensor(self.levels, dtype=sigma.dtype, device=sigma.device)
+        levels = self._table.to(sigma)
         middles = (levels[1:] * levels[:-1]).sqrt()
         return (torch.searchsorted(middles, sigma.contiguous()) + 1).to(sigma.dtype) / len(levels)
 
@@ -88,10 +93,9 @@ class Schedule:
         With it E_u σ⁻³ (dσ/du) ‖x₀ − D‖² is the variational bound's integral, or sum.
         """
         if self.levels:
-            precision = torch.tensor(self.levels, dtype=torch.float64).pow(-2)
+            precision = self._table.pow(-2)
             gained = torch.cat([2 * precision[:1], precision[:-1]]) - precision
-            place = (u * len(self.levels)).ceil().long().clamp(1, len(self.levels)) - 1
-            return 0.5 * len(self.levels) * gained.to(u)[place] * self(u) ** 3
+            return 0.5 * len(self.levels) * gained.to(u)[self._place(u)] * self(u) ** 3
         with torch.enable_grad():
             u = u.detach().requires_grad_()
             (rate,) = torch.autograd.grad(self.draw(u).sum(), u)

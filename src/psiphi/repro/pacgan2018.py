@@ -1,4 +1,4 @@
-"""Modes that generative adversarial networks find on a ring and a grid of Gaussians."""
+"""Modes that generative adversarial networks and denoisers find on a ring and a grid of Gaussians."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ OURS = Training(
 
 
 @dataclass(frozen=True)
-class Method:
+class Game:
     """What is played, and how it is trained; pack: samples judged together; steps: of the critic, a generator step."""
 
     name: str
@@ -71,13 +71,41 @@ class Method:
     pack: int = 1
     steps: int = 1
 
+    def begin(self, setting: Setting, seed: int) -> tuple[Any, dict[str, Any]]:
+        """The model, and how `fit` trains it."""
+        training = self.training
+        with forked(seed, "networks"):
+            networks = training.networks(self.pack)
+        model = zoo.gan(
+            2, 2, game=self.game, lipschitz=self.lipschitz, pack=self.pack, steps=self.steps, ema=training.ema,
+            seed=seed, **networks,
+        )  # fmt: skip
+        steps = setting.source_steps if training is SOURCE else setting.our_steps
+        return model, dict(
+            steps=steps // self.steps, batch_size=setting.batch_size, optimizer=training.optimizer
+        )
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A denoiser of the zoo, as it comes, with a cosine schedule of the learning rate."""
+
+    name: str
+    build: Callable[..., Any]
+
+    def begin(self, setting: Setting, seed: int) -> tuple[Any, dict[str, Any]]:
+        fitted = dict(steps=setting.denoiser_steps, batch_size=512, optimizer=adam(1e-3, schedule=cosine()))
+        return self.build(2, seed=seed), fitted
+
 
 METHODS = (
-    Method("GAN", SOURCE),
-    Method("packed by 4", SOURCE, pack=4),
-    Method("WGAN", SOURCE, "wasserstein", "clip:0.1", steps=5),
-    Method("WGAN-GP", OURS, "wasserstein", "gp:0.1", steps=5),
-    Method(BEST, OURS, "relativistic", "r1+r2:0.2>0.0005"),
+    Game("GAN", SOURCE),
+    Game("packed by 4", SOURCE, pack=4),
+    Game("WGAN", SOURCE, "wasserstein", "clip:0.1", steps=5),
+    Game("WGAN-GP", OURS, "wasserstein", "gp:0.1", steps=5),
+    Game(BEST, OURS, "relativistic", "r1+r2:0.2>0.0005"),
+    Denoising("DDPM", zoo.ddpm),
+    Denoising("score model", zoo.score_model),
 )
 MODES, SHARE = "modes found, {target}, {method}", "samples within 3σ, {target}, {method}"
 ALL = "trials that found all modes, {target}, {method}"
@@ -86,7 +114,7 @@ LINES = (MODES, SHARE, ALL)
 
 @dataclass(frozen=True)
 class Setting:
-    """Steps of the critic, as the source trains and as we do; trials of each method, by name, on each data set."""
+    """Steps of the critic, as the source trains and as we do, and of denoisers; trials of each method, by name."""
 
     source_steps: int
     our_steps: int
@@ -96,6 +124,7 @@ class Setting:
     points: int = 100_000
     batch_size: int = 100
     samples: int = 2500
+    denoiser_steps: int = 3000
 
 
 def measure(setting: Setting, job: Job) -> dict[str, float]:
@@ -114,28 +143,18 @@ def measure(setting: Setting, job: Job) -> dict[str, float]:
 
 
 def trial(
-    setting: Setting, method: Method, target: Mixture, seed: int, job: Job
+    setting: Setting, method: Game | Denoising, target: Mixture, seed: int, job: Job
 ) -> tuple[float, float, float]:
     """Modes found, % of samples within 3σ of one, and 100 if all were found."""
-    training = method.training
-    with forked(seed, "networks"):
-        networks = training.networks(method.pack)
-    model = zoo.gan(
-        2, 2, game=method.game, lipschitz=method.lipschitz, pack=method.pack, steps=method.steps,
-        ema=training.ema, seed=seed, **networks,
-    )  # fmt: skip
-    steps = setting.source_steps if training is SOURCE else setting.our_steps
+    model, fitted = method.begin(setting, seed)
     x = target(setting.points, Noise.of(seed, setting.points)).float()
-    fit(
-        model, x, steps=steps // method.steps, batch_size=setting.batch_size, optimizer=training.optimizer,
-        seed=seed, quiet=job.quiet,
-    )  # fmt: skip
+    fit(model, x, seed=seed, quiet=job.quiet, **fitted)
     seen = modes(model, target, setting.samples, seed)
     return float(seen.found), 100 * seen.quality.value, 100.0 * (seen.found == len(target.means))
 
 
 def rows() -> tuple[Row, ...]:
-    """Three lines a method and data set; what is judged are the packed and the best method on the grid."""
+    """Three lines a method and data set; judged are the packed, the best game and the denoisers on the grid."""
     judged = {
         (MODES, "grid", "GAN"): dict(published=17.3),
         (MODES, "grid", "packed by 4"): dict(published=24.8),
@@ -144,6 +163,10 @@ def rows() -> tuple[Row, ...]:
         (SHARE, "grid", BEST): dict(quick=50.0, full=80.0),
         (ALL, "grid", BEST): dict(full=80.0),
         (ALL, "grid", "WGAN-GP"): dict(full=80.0),
+        (MODES, "grid", "DDPM"): dict(quick=25.0, full=25.0),
+        (SHARE, "grid", "DDPM"): dict(quick=90.0, full=95.0),
+        (MODES, "grid", "score model"): dict(full=25.0),
+        (SHARE, "grid", "score model"): dict(full=95.0),
     }
     return tuple(
         Row(line.format(target=target, method=method.name), unit="" if line == MODES else "%", higher=True,
@@ -158,12 +181,17 @@ RECIPE = Recipe(
     what="Modes found on a ring of 8 and a grid of 25 Gaussians, and the share of samples within 3σ, mean of trials.",
     rows=rows(),
     quick=Setting(
-        source_steps=3000, our_steps=6000, trials=1, targets=("grid",), methods=("GAN", "packed by 4", BEST)
+        source_steps=3000,
+        our_steps=6000,
+        trials=1,
+        targets=("grid",),
+        methods=("GAN", "packed by 4", BEST, "DDPM"),
+        denoiser_steps=2000,
     ),
     full=Setting(source_steps=400_000, our_steps=10_000, trials=10),
     measure=measure,
     differs="networks see standardised points. GAN and its packing are otherwise trained as in the source's section "
     "4.1, WGAN with the same networks and weights clipped to ±0.1. WGAN-GP with weight 0.1, and relativistic pairing "
     "with R1 + R2, γ falling from 0.2 to 0.0005, have three layers of 256 units in both networks, Adam with a cosine "
-    "schedule and an average of the generator's weights.",
+    "schedule and an average of the generator's weights. The denoisers are the zoo's, with 3 x 256 units.",
 )
