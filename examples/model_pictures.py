@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -11,9 +12,11 @@ import torch
 from matplotlib.figure import Figure
 
 import psiphi as pp
-from psiphi.app import plots
-from psiphi.app.pictures import as_change, grid, on_paper, png, save_grid
+from psiphi import samplers
+from psiphi.app import fields, plots
+from psiphi.app.pictures import as_change, as_ink, cells, grid, on_paper, png, save_grid
 from psiphi.basis.noise import Noise
+from psiphi.samplers import schedules
 
 HERE = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 INK, SOFT, COOL, HOT = "#222222", "#b9b5ab", "#2f6ea5", "#b5482a"
@@ -259,11 +262,66 @@ def critics(digits):
     panels(HERE / "critics.png", titles, draw, (4.2, 2.9))
 
 
+def diffusion(digits):
+    """Three digits on their way, below each state what is expected of it; and a label a column at three weights."""
+    model = pp.zoo.ddpm(digits.shape, classes=10, schedule="cosine:1000", parametrisation="velocity")
+    trained(model, digits, 300)
+    walks = fields.paths(model, 3, "dpm_solver:40", seed=4, y=3, guidance=2.0)
+    save_grid(HERE / "diffusion.png", fields.strip(walks, 3, 14), columns=14)
+    y, weights = torch.arange(10).repeat(4), (0.0, 1.0, 4.0)
+    drawn = [model.sample(40, y=y, guidance=w, plan="dpm_solver:20", seed=1) for w in weights]
+
+    def draw(ax, i):
+        ax.imshow(on_paper(grid(as_ink(cells(drawn[i])), 10)), interpolation="nearest")
+        ax.set_frame_on(False)
+
+    panels(HERE / "guidance.png", [f"guidance {w:g}" for w in weights], draw, (3.6, 1.7))
+
+
+def mixing(digits):
+    """One Langevin chain between two normals of σ 1, with their exact score, and how often 200 of them cross."""
+    gaps, steps, sigma = (3.0, 5.0, 7.0), 2000, 1.0
+    noise = Noise.of(0, 200, dtype=torch.float64)
+    chains = []
+    for gap in gaps:  # the density blurred by σ is what the chain sees: normals of variance 1
+        denoiser = lambda x, s, half=gap / 2: x + sigma**2 * (half * (half * x).tanh() - x)  # noqa: E731
+        start = noise.split("start").normal((1,)) - gap / 2
+        chains.append(
+            samplers.trajectory(samplers.langevin(sigma, 0.2, steps), denoiser, start, noise)[..., 0]
+        )
+    crossed = [float((x[1:].sign() != x[:-1].sign()).double().mean()) * 1000 for x in chains]
+    print("crossings a thousand steps", [round(each, 2) for each in crossed])
+
+    def draw(ax, i):
+        ax.plot(chains[i][:, 0], lw=0.4, color=COOL)
+        for side in (-1, 1):
+            ax.axhline(side * gaps[i] / 2, color=HOT, lw=1)
+        ax.set(ylim=(-7, 7), xticks=[0, steps])
+
+    titles = [f"modes {gap:g}σ apart: {each:.2g} crossings in 1000 steps" for gap, each in zip(gaps, crossed)]
+    panels(HERE / "mixing.png", titles, draw, (3.6, 1.9))
+
+
+def plans(digits):
+    """The noise level of each evaluation of three samplers."""
+    line = schedules.karras()
+    listed = [
+        samplers.ddim(line, 20),
+        samplers.heun(line, 10),
+        samplers.dpm_solver(schedules.linear(1000), 20),
+    ]
+    named = [
+        replace(each, name=name)
+        for each, name in zip(listed, ("ddim, karras", "heun, karras", "dpm_solver, linear"))
+    ]
+    plots.png(HERE / "plans.png", plots.plan(named), (5.6, 3.2))
+
+
 PICTURES = {
     each.__name__: each
     for each in (
         sparse, denoising, contractive, priors, iwae, labelled, mixture, imputed, rates, outliers, adversarial, games,
-        critics,
+        critics, diffusion, mixing, plans,
     )
 }  # fmt: skip
 

@@ -190,7 +190,8 @@ def test_the_field_of_a_normal_is_a_pull_to_its_mean(made: Path) -> None:
 
 
 def test_the_energy_of_a_diffusion_is_its_own_density() -> None:
-    model = pp.zoo.edm(2, schedule="exponential:0.05,20", hidden=(16,))
+    with pytest.warns(UserWarning, match="lower σ_min"):
+        model = pp.zoo.edm(2, schedule="exponential:0.8,20", hidden=(16,))
     pp.fit(model, pp.data.toys.moons(), steps=20, seed=0, quiet=True)
     x = model.sample(50, plan="heun:5")
     least = model.schedule.sigma_min * float(model.statistics.sigma)

@@ -108,19 +108,23 @@ def picture(path: Path, model: Any, data: Any, seed: int) -> None:
 
 @contextmanager
 def spoken() -> Iterator[None]:
-    """Inside, a warning of collapse is a line on stderr, without the place in the code that gave it."""
+    """Inside, a warning of collapse or of a schedule is a line on stderr, without the place that gave it."""
     from psiphi.evaluation import CollapseWarning
+    from psiphi.formulas.schedules import ScheduleWarning
+
+    ours = (CollapseWarning, ScheduleWarning)
 
     with warnings.catch_warnings():
         otherwise = warnings.showwarning
 
         def say(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, CollapseWarning):
+            if issubclass(category, ours):
                 out.note(f"warning: {message}")
             else:
                 otherwise(message, category, *place, **more)
 
-        warnings.simplefilter("always", CollapseWarning)
+        for each in ours:
+            warnings.simplefilter("always", each)
         warnings.showwarning = say
         yield
 

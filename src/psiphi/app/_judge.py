@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from psiphi.evaluation import Anomalies, Elbo, Latents, Likelihood, Reconstruction
 
 ROWS = 1024
+FLOW_ROWS = 256  # of a likelihood by the probability flow, which asks the network some 200 to 800 times a row
 ODD_DRAWS = 100
 
 
@@ -54,8 +56,9 @@ def judge(model: Any, x: Tensor, samples: int = 500, seed: int = 0, name: str | 
     found = Judged(name or model.title, getattr(model, "latent_dim", None), None, None)
     if hasattr(model, "reconstruct"):
         found = replace(found, reconstruction=evaluation.reconstruction(model, x))
+    rows = x[:FLOW_ROWS] if getattr(model, "measure", None) == "smoothed" else x
     try:
-        return replace(found, likelihood=evaluation.likelihood(model, x, samples=samples, seed=seed))
+        return replace(found, likelihood=evaluation.likelihood(model, rows, samples=samples, seed=seed))
     except (MissingVerb, MeasureError) as error:
         return replace(found, why=_short(error))
 
@@ -118,11 +121,14 @@ def _short(error: MissingVerb | MeasureError) -> str:
 
 
 def pca_beside(train: Any, latent_dim: int) -> Any:
-    """PCA at the same code size on the same training rows, or None where they are too few or have gaps."""
+    """PCA at the same code size on the same training rows, or None where they are too few or have gaps.
+
+    None too where the code is larger than the data.
+    """
     from psiphi.training import fit
     from psiphi.zoo import pca
 
-    if len(train) < latent_dim:
+    if latent_dim > min(len(train), prod(train.x.shape[1:])):
         return None
     model = pca(tuple(train.x.shape[1:]), latent_dim)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ COLUMNS = "columns"
 def open_model(path: str | Path) -> Model:
     """A model that was saved in a folder."""
     import psiphi.zoo  # noqa: F401  registers the builders that files name
+    from psiphi.formulas.schedules import ScheduleWarning
     from psiphi.models import load
 
     folder = Path(path)
@@ -33,7 +35,9 @@ def open_model(path: str | Path) -> Model:
         raise FileError(
             f"{folder} holds no saved model (model.json is missing): name a folder that psiphi train wrote."
         )
-    return load(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScheduleWarning)  # said when it was trained
+        return load(folder)
 
 
 def open_classifier(name: str) -> nn.Module:

@@ -20,6 +20,13 @@ Run = Annotated[
 Data = Annotated[
     str | None, typer.Option(help=f"{DATA_HELP} By default the data that the model was trained on.")
 ]
+PlanText = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        help="How score models and diffusion walk: dpm_solver:20, heun:18, ddim:50,eta=1, or a plan.json.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

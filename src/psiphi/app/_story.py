@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from psiphi.app._judge import Defended, Judged, Share
     from psiphi.app.commands._verify import Outcome
+    from psiphi.app.fields import Field, Paths
     from psiphi.app.modes_map import ModesMap
     from psiphi.attacks import Attack, Result
     from psiphi.data import Data
@@ -29,6 +30,16 @@ class Assault:
     defended: Defended
     sweep: dict[str, list[Share]]
     radii: list[float]
+
+
+@dataclass(frozen=True)
+class Downhill:
+    """A denoiser of points in the plane and one of the data's images: field, paths, states; and steps of training."""
+
+    field: Field
+    paths: Paths
+    images: Paths
+    steps: int
 
 
 @dataclass
@@ -54,3 +65,4 @@ class Story:
     quick: bool = False
     maps: list[ModesMap] = field(default_factory=list)
     ring_steps: int = 0
+    downhill: Downhill | None = None

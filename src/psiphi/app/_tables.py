@@ -48,8 +48,8 @@ def _likelihood(found: Any) -> str:
 def _effective(found: Any) -> list[str]:
     if found is None:
         return [NONE, NONE]
-    if not found.samples:
-        return ["exact", NONE]
+    if found.how != "importance sampling":
+        return [found.how, NONE]
     return [f"{found.effective:.0f} of {found.samples}", f"{found.untrusted} of {found.rows}"]
 
 
@@ -117,6 +117,12 @@ def explain(judged: Sequence[Judged]) -> list[str]:
         said.append(
             "Rows with an effective sample size below 10 have an untrustworthy Monte Carlo error: raise --samples."
         )
+    for each in judged:
+        if each.likelihood and each.likelihood.how == "probability flow":
+            said.append(
+                f"The likelihood of {each.name} is of the first {each.likelihood.rows} rows, by the probability flow: "
+                f"of the density that its steps integrate, blurred by the least noise."
+            )
     if any(each.bits for each in judged):
         said.append("Bits per dimension: levels dequantised uniformly, an upper bound; lower is better.")
     return said

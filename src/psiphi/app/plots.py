@@ -280,3 +280,38 @@ def rate_distortion(points: Sequence[Any]) -> Draw:
         ax.margins(0.15)
 
     return draw
+
+
+def plan(plans: Any) -> Draw:
+    """σ of each evaluation of a plan, or of several, on a scale of powers of ten; trial stages are open dots."""
+    from math import log10
+
+    listed = [plans] if hasattr(plans, "rows") else list(plans)
+    colours = ("vae", "bare", "classifier", "gray", "pca")
+
+    def draw(ax: Any, c: Palette) -> None:
+        ends = []
+        for k, each in enumerate(listed):
+            rows = [row for row in each if row.d]
+            ys = [log10(row.sigma) for row in rows]
+            xs, colour = list(range(1, len(ys) + 1)), c[colours[k % len(colours)]]
+            dense = len(ys) > 60
+            ax.plot(xs, ys, color=colour, linewidth=1.6, alpha=1.0 if dense else 0.55)
+            for trial in () if dense else (False, True):
+                mine = [i for i, row in enumerate(rows) if row.commit is not trial]
+                face = "none" if trial else colour
+                ax.scatter(
+                    [xs[i] for i in mine], [ys[i] for i in mine], s=15, facecolors=face, edgecolors=colour,
+                    linewidths=1.0, zorder=3,
+                )  # fmt: skip
+            ends.append((ys[-1], each.evaluations, each.name, colours[k % len(colours)]))
+        last = max(x for _, x, _, _ in ends)
+        ends = [(y, last, name, colour) for y, _, name, colour in ends]
+        _quiet(ax, c, "evaluation", "noise level σ")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        places = ax.get_yticks()
+        low, high = round(min(places)), round(max(places))
+        ax.set_yticks(range(low, high + 1), [f"{10.0**e:g}" for e in range(low, high + 1)])
+        _name_ends(ax, c, ends, 0.3)
+
+    return draw

@@ -9,7 +9,7 @@ from typing import Any
 
 from psiphi.app import _console as console
 from psiphi.app import _figures as figures
-from psiphi.app import gallery, modes_map, pictures, plots
+from psiphi.app import fields, gallery, modes_map, pictures, plots
 from psiphi.app._judge import GRAY_ALONE
 from psiphi.app._story import Story
 from psiphi.basis import files
@@ -24,6 +24,7 @@ SECTIONS = (
     ("map", "The map"),
     ("judged", "Beside PCA"),
     ("modes", "Modes on a map"),
+    ("downhill", "Out of noise"),
     ("attack", "The attack"),
     ("laws", "The laws"),
     ("time", "Time"),
@@ -54,10 +55,11 @@ def render(story: Story, examples: list[gallery.Example] | None = None) -> str:
         "number": console.number, "share": console.percent, "law": _law, "error": _error, "heading": heading,
         "log": log,
     }  # fmt: skip
+    told = {"modes": story.maps, "downhill": story.downhill}
     template = environment.from_string((home / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         css=Markup((home / "report.css").read_text(encoding="utf-8")),
-        sections=[each for each in SECTIONS if each[0] != "modes" or story.maps],
+        sections=[each for each in SECTIONS if each[0] not in told or told[each[0]]],
         versions=versions(),
         story=story,
         examples=examples,
@@ -193,11 +195,29 @@ def _drawn(story: Story, markup: Any) -> dict[str, Any]:
         )
         if story.maps
         else "",
+        **(_downhill(story, svg) if story.downhill else {}),
         "span_svg": svg("spans", figures.spans(story), f"Accuracy: {said}", (4.6, 3.0)),
         "sweep_svg": svg(
             "sweep", figures.sweep(story), f"Accuracy against the radius; at the largest: {ends}", (4.6, 3.0)
         ),
     }
+
+
+def _downhill(story: Story, svg: Any) -> dict[str, Any]:
+    """The field and the paths in the plane, and digits on their way."""
+    d = story.downhill
+    assert d is not None
+    said = f"{fields.words(d.field)}. {fields.traces_words(d.paths)}"
+    return {
+        "field_svg": svg("field", _plane(story, 500), said, (8.4, 4.4)),
+        "journey": figures.strip(fields.strip(d.images), 12, fields.strip_words(d.images, 4, 12), story),
+    }
+
+
+def _plane(story: Story, shown: int = fields.POINTS) -> plots.Draw:
+    d = story.downhill
+    assert d is not None
+    return fields.side_by_side([fields.arrows(d.field, shown), fields.traces(d.paths, d.field.x[:shown])])
 
 
 def numbers(story: Story) -> dict[str, Any]:
@@ -236,6 +256,8 @@ def save_pictures(folder: Path, story: Story, examples: list[gallery.Example]) -
     plots.png(folder / "radius.png", figures.sweep(story))
     if story.maps:
         plots.png(folder / "modes.png", modes_map.side_by_side(story.maps), (8.4, 4.4))
+    if story.downhill:
+        plots.png(folder / "field.png", _plane(story), (8.4, 4.4))
     for name, (draw, _) in figures.losses(story).items():
         plots.png(folder / f"{name}.png", draw, (4.2, 2.7))
     pictures.save_grid(

@@ -11,10 +11,10 @@ from typing import Any
 
 from psiphi import attacks, evaluation, zoo
 from psiphi.access import white_box
-from psiphi.app import report
+from psiphi.app import fields, report
 from psiphi.app._judge import Questions, Share, accuracy, defend, judge, question, robust
 from psiphi.app._open import SPEC, held_out
-from psiphi.app._story import Assault, Story
+from psiphi.app._story import Assault, Downhill, Story
 from psiphi.app.commands._verify import run_law
 from psiphi.app.modes_map import ModesMap, modes_map
 from psiphi.basis.threads import one_thread
@@ -43,11 +43,19 @@ class Settings:
     laws: bool = True
     quick: bool = False
     ring_steps: int = 1500
+    denoiser_steps: int = 1000
 
 
 FULL = Settings()
 QUICK = replace(
-    FULL, epochs=12, classifier_epochs=12, ring_steps=500, draws=200, radii=(0.0, 0.1, 0.2, 0.3), quick=True
+    FULL,
+    epochs=12,
+    classifier_epochs=12,
+    ring_steps=500,
+    denoiser_steps=300,
+    draws=200,
+    radii=(0.0, 0.1, 0.2, 0.3),
+    quick=True,
 )
 DATA = "digits"
 
@@ -144,6 +152,11 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         "One without a penalty on its critic, one with two: which modes do they reach?",
     ):
         maps = _maps(settings, seed)
+    with watch.step(
+        "Training two denoisers, of a spiral and of the digits",
+        "Told how noisy a point is, where was it before? A network that knows draws samples from noise alone.",
+    ):
+        downhill = _downhill(settings, seed, data)
     outcomes, skipped = _laws(settings, watch)
     return Story(
         data,
@@ -165,6 +178,7 @@ def _tell(settings: Settings, seed: int, watch: _Watch) -> Story:
         settings.quick,
         maps,
         settings.ring_steps,
+        downhill,
     )
 
 
@@ -179,6 +193,22 @@ def _maps(settings: Settings, seed: int) -> list[ModesMap]:
         fit(model, toy, steps=settings.ring_steps, seed=seed, quiet=True)
         found.append(modes_map(model, toy, name, seed=seed))
     return found
+
+
+def _downhill(settings: Settings, seed: int, data: Any) -> Downhill:
+    """Diffusion on a spiral in the plane, and on the digits."""
+    steps, roll = settings.denoiser_steps, load("swiss_roll:n=2000")
+    plane = zoo.edm(2, hidden=(128, 128), seed=seed)
+    fit(plane, roll.train.x, steps=steps, batch_size=256, seed=seed, quiet=True)
+    images = zoo.edm(data.shape, seed=seed)
+    fit(images, data.train.x, steps=steps, seed=seed, quiet=True)
+    field = fields.field(plane, roll.train.x, fine=56)
+    return Downhill(
+        field,
+        fields.paths(plane, 60, "dpm_solver:40", seed=seed),
+        fields.paths(images, 4, "dpm_solver:20", seed=seed),
+        steps,
+    )
 
 
 def _assault(settings: Settings, seed: int, classifier: Any, vae: Any, x: Any, y: Any) -> Assault:

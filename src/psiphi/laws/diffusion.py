@@ -211,7 +211,8 @@ def guidance() -> list[Measured]:
 def inpainting() -> list[Measured]:
     """Two coordinates of unit variance and correlation 0.9, the first known to be 1.5: exactly mean 1.35, variance
     0.19. Ancestral walks of 50 levels: simulation within 4 SE of exact propagation. Of 500: the mean is 69 % of the
-    exact one, the variance 1.86 times it. Without correlation the unknown walks as if nothing were known."""
+    exact one, the variance 1.86 times it. Four Langevin steps a level take most of that away: within 4 % and 8 %.
+    Without correlation the unknown walks as if nothing were known."""
     known, rows, rho = 1.5, 4000, 0.9
     where = torch.tensor([True, False])
     mean, spread = torch.tensor([known, 0.0], dtype=F64), torch.tensor([400.0, 401.0], dtype=F64)
@@ -223,6 +224,8 @@ def inpainting() -> list[Measured]:
         return moments(ancestral(exponential(0.01, 20.0), levels), denoiser, mean, spread.diag())
 
     (alone, free), (_, bare) = (after(50, each) for each in (filling(_pair(0.0)), _pair(0.0)))
+    mended = predictor_corrector(exponential(0.01, 20.0), 50, corrections=4, ratio=0.5)
+    near, close = moments(mended, filling(_pair(rho)), mean, spread.diag())
     (middle, off), (best, least) = (after(levels, filling(_pair(rho))) for levels in (50, 500))
     start = mean + spread.sqrt() * Noise.of(SEED, rows, dtype=F64).split("start").normal((2,))
     x = run(ancestral(exponential(0.01, 20.0), 50), filling(_pair(rho)), start, SEED)
@@ -235,6 +238,8 @@ def inpainting() -> list[Measured]:
         Measured("ρ = 0.9, 50 levels: variance", v, float(x[:, 1].var()), 4 * v * sqrt(2 / rows)),
         Measured("ρ = 0.9, 500 levels: mean ÷ exact", 0.694, float(best[1]) / (rho * known), 1e-3),
         Measured("ρ = 0.9, 500 levels: variance ÷ exact", 1.863, float(least[1, 1]) / (1 - rho**2), 1e-3),
+        Measured("ρ = 0.9, 4 corrections: mean ÷ exact", 1.0, float(near[1]) / (rho * known), 0.04),
+        Measured("ρ = 0.9, 4 corrections: variance ÷ exact", 1.0, float(close[1, 1]) / (1 - rho**2), 0.08),
     ]
 
 

@@ -25,6 +25,7 @@ from psiphi.samplers._likelihood import EXACT_TRACE, flow_log_prob, log_prob_bou
 
 FLOW_STEPS = 48  # of the likelihood; each is four evaluations
 BOUND_LEVELS = 16  # of the anomaly score
+FILLING = "predictor_corrector:50,corrections=4,ratio=0.5,levels=log"  # the plan of `impute`
 WIDTH = 16  # numbers that a network holds for each of its input
 
 
@@ -231,11 +232,12 @@ class DenoiserModel(Model):
     ) -> Tensor:  # fmt: skip
         """x with what is missing filled by the mean of `samples` walks, or by one when `exact`: (B, *shape).
 
-        The known values are put in place at every level (`inpainted`), which is approximate. where: True where x is
-        seen, (*shape) or (B, *shape); without it NaN is what is missing.
+        The known values are put in place at every level (`inpainted`); the plan has four Langevin steps a level unless
+        given, since without them known and unknown hardly correlate. where: True where x is seen, (*shape) or
+        (B, *shape); without it NaN is what is missing.
         """
         x, seen = gaps(self, x, where)
-        steps, total = self.planned(plan), torch.zeros_like(x)
+        steps, total = self.planned(plan or FILLING), torch.zeros_like(x)
         known, mask = x.to(self.device), seen.to(self.device)
         draws = 1 if exact else check_count(samples)
         with torch.no_grad():

@@ -3,12 +3,12 @@
 A recipe composes models of the zoo, `fit` and `evaluation`; it has no training loop of its own.
 """
 
-from psiphi.repro import aae2016, adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
+from psiphi.repro import aae2016, adbench, ddim2021, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
 from psiphi.repro._recipe import Found, Job, Outcome, Recipe, Row, find
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (aae2016, adbench, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
+    for module in (aae2016, adbench, ddim2021, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
 }
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Row",
     "aae2016",
     "adbench",
+    "ddim2021",
     "find",
     "hinton2006",
     "iwae2016",

@@ -56,8 +56,8 @@ class classifier_guided:
 class inpainted:
     """D where nothing is known, the known values where they are: the known part walks to them along with the rest.
 
-    Approximate: the unknown part is drawn as if what is known had been seen only through the noise of each level;
-    docs measure the bias. known (B, *shape), where (bool, alike): True where known.
+    Approximate: at each level the unknown part has seen what is known only through that level's noise, and cannot make
+    up for it later. Langevin steps at each level (`predictor_corrector`) take most of the bias away: law 18h. known (B, *shape), where (bool, alike): True where known.
     Source: Song et al., 2021, appendix I.2.
     """
 

@@ -37,7 +37,10 @@ def apply(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many test rows.")] = None,
     sigma: Annotated[
-        float | None, typer.Option(help="Noise that denoise and score are told of, in units of the data.")
+        float | None,
+        typer.Option(
+            help="Noise that denoise and score are told of, and to which a diffusion projects, in the data's units."
+        ),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Draws a row, for log_prob.")] = None,
     seed: Seed = 0,
@@ -77,7 +80,8 @@ def apply(
 
 def _arguments(verb: str, model: Any, sigma: float | None, samples: int | None, seed: int) -> dict[str, Any]:
     """The options this verb takes; one that it does not take is refused."""
-    if sigma is not None and verb not in ("denoise", "score"):
+    noisy = hasattr(model, "planned")
+    if sigma is not None and verb not in ("denoise", "score", *(("project",) if noisy else ())):
         raise ArgumentError(f"{verb} takes no --sigma; denoise and score do.")
     if samples is not None and verb != "log_prob":
         raise ArgumentError(f"{verb} takes no --samples; log_prob does.")
@@ -86,6 +90,8 @@ def _arguments(verb: str, model: Any, sigma: float | None, samples: int | None, 
         if sigma is None and own is None:
             raise ArgumentError(f"{verb} needs --sigma, the noise in units of the data, e.g. --sigma 0.3.")
         return {"sigma": own if sigma is None else sigma}
+    if verb == "project" and noisy:
+        return {"seed": seed} | ({} if sigma is None else {"sigma": sigma})
     if verb == "log_prob":
         return {"seed": seed} | ({} if samples is None else {"samples": samples})
     return {}

@@ -10,7 +10,8 @@ import typer
 from psiphi.app import _arguments as arguments
 from psiphi.app import _console as out
 from psiphi.app._open import held_out, is_other, odd_rows, open_classifier, open_data, open_model
-from psiphi.app._options import Data, Json, Quiet, Run, Seed
+from psiphi.app._options import Data, Json, PlanText, Quiet, Run, Seed
+from psiphi.app._plans import known, read_plan
 from psiphi.basis.errors import ArgumentError
 
 ODD_HELP = "Odd rows to rank above the test rows: a class of the data, or data (name, file) of their own."
@@ -45,6 +46,7 @@ def evaluate(
             help="The picture of --betas [dim](default: rate-distortion.png in the run)[/dim] or of a toy's modes.",
         ),
     ] = None,
+    plan: PlanText = None,
     limit: Annotated[int, typer.Option(help="At most so many test rows.")] = 10_000,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -58,10 +60,15 @@ def evaluate(
 
     [bold]Example[/bold]   psiphi evaluate runs/vae --classifier runs/classifier
     [bold]Example[/bold]   psiphi evaluate runs/vae --betas 0.1,1,4
+    [bold]Example[/bold]   psiphi evaluate runs/ddpm --plan dpm_solver:20
     """
     from psiphi.models import Classifier
 
-    model = open_model(run)
+    model: Any = open_model(run)
+    if plan is not None:
+        known(model, getattr(model, "planned", lambda: None), {"plan": plan})
+        model.plan = read_plan(plan)
+        model.planned()  # one that it cannot walk is told before the work
     spec, loaded = open_data(data, model)
     if data is not None and is_other(model, loaded):
         out.note(

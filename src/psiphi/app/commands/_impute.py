@@ -9,7 +9,8 @@ import typer
 
 from psiphi.app import _console as out
 from psiphi.app._open import columns_of, open_model
-from psiphi.app._options import Json, Run, Seed
+from psiphi.app._options import Json, PlanText, Run, Seed
+from psiphi.app._plans import known, read_plan
 from psiphi.basis.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def impute(
     exact: Annotated[
         bool, typer.Option("--exact", help="Draw what is missing instead of its mean, one draw a row.")
     ] = False,
+    plan: PlanText = None,
     json: Json = False,
 ) -> None:
     """Fill what is missing in a table (or an array) with what a model expects there, given the rest of the row.
@@ -50,6 +52,7 @@ def impute(
     fill: Any = model.impute  # a model that cannot says so before anything is read
     given = {"samples": samples, "seed": seed or None, "exact": exact or None}
     options = _known(fill, {name: value for name, value in given.items() if value is not None}, model)
+    options |= known(model, fill, {} if plan is None else {"plan": read_plan(plan)})
     name, reading = (data, {}) if Path(data).expanduser().exists() else parse(data)
     path = Path(name).expanduser()
     kind = path.suffix.lower()

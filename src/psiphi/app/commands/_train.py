@@ -34,7 +34,9 @@ def train(
     hidden: Annotated[
         str | None, typer.Option(help="Widths, or channels: 512 or 256,64.", rich_help_panel=MODEL)
     ] = None,
-    net: Annotated[str | None, typer.Option(help="mlp or conv.", rich_help_panel=MODEL)] = None,
+    net: Annotated[
+        str | None, typer.Option(help="mlp, conv; of diffusion mlp, unet.", rich_help_panel=MODEL)
+    ] = None,
     likelihood: Annotated[
         str | None,
         typer.Option(help="bernoulli, gaussian, gaussian:0.1 or gaussian:optimal.", rich_help_panel=MODEL),
@@ -54,7 +56,8 @@ def train(
     classes: Annotated[
         int | None,
         typer.Option(
-            help="Labels that the model is told; by default the data's, and none for aae, gan, wgan and wgan_gp.",
+            help="Labels that the model is told; by default the data's, and none for aae, gan, wgan, wgan_gp and "
+            "diffusion.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -105,6 +108,7 @@ def train(
     The folder holds the weights, how they came about, a checkpoint and the log as CSV; every other verb takes it.
 
     [bold]Example[/bold]   psiphi train vae --data digits --latent-dim 8 --epochs 60 --out runs/vae
+    [bold]Example[/bold]   psiphi train ddpm --data digits --net unet --classes 10 --set schedule=cosine:1000
     """
     import psiphi.zoo  # noqa: F401  registers the builders
     from psiphi.app._generated import spoken, watchers
@@ -135,7 +139,8 @@ def train(
         given["classes"] = _classes(loaded, model)
     if "columns" in entry.parameters and loaded.columns is not None:
         given.setdefault("columns", loaded.columns)
-    built = arguments.build(entry, "model", given, loaded.shape, kept=chosen)
+    with spoken():
+        built = arguments.build(entry, "model", given, loaded.shape, kept=chosen)
 
     training = {
         "epochs": epochs,
