@@ -57,7 +57,8 @@ class inpainted:
     """D where nothing is known, the known values where they are: the known part walks to them along with the rest.
 
     Approximate: at each level the unknown part has seen what is known only through that level's noise, and cannot make
-    up for it later. Langevin steps at each level (`predictor_corrector`) take most of the bias away: law 18h. known (B, *shape), where (bool, alike): True where known.
+    up for it later. Langevin steps at each level (`predictor_corrector`) take most of the bias away: law 18h. known
+    (B, *shape), where (bool, alike): True where known.
     Source: Song et al., 2021, appendix I.2.
     """
 
