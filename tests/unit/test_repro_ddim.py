@@ -1,4 +1,4 @@
-"""The recipe `ddim2021`: its levels are the source's, its plans those of η and σ̂, and a tiny run has the shape."""
+"""The recipe `ddim2021`: its plans are those of η and σ̂, and a tiny run has the shape."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from psiphi import samplers
 from psiphi.formulas.schedules import linear
+from psiphi.models._walks import plan_of
 from psiphi.repro import RECIPES, Job, ddim2021
-from psiphi.repro.ddim2021 import DISTANCE, FEW, FLOOR, LARGE, NOISE, Setting, places, plan
+from psiphi.repro.ddim2021 import DISTANCE, FEW, FLOOR, LARGE, NOISE, Setting, plan
+from psiphi.samplers import Plan
 
 
 def idx(path: Path, array: np.ndarray) -> None:
@@ -36,30 +37,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_steps_are_small_where_the_noise_is():
-    assert places(1000, 10) == [10, 40, 90, 160, 250, 360, 490, 640, 810, 1000]
-    assert places(1000, 1000) == list(range(1, 1001))
-    for steps in (1, 20, 50, 100, 999):
-        found = places(1000, steps)
-        assert len(found) == steps
-        assert found[-1] == 1000
-        assert found == sorted(set(found))
+def rows(steps: int, eta: str) -> Plan:
+    return plan_of(plan(steps, eta), linear(1000))
 
 
 def test_eta_1_is_the_reverse_chain_and_sigma_hat_its_other_variance():
     """η = 0 draws no noise; σ̂² = 1 − ᾱ_s/ᾱ_t between levels s and t of a variance-preserving process."""
-    line = linear(1000)
-    sigmas = [line.levels[place - 1] for place in reversed(places(1000, 20))]
-    assert all(row.up == 0 for row in plan(line, 20, "0"))
-    for one, two in zip(plan(line, 20, "1"), samplers.ancestral(sigmas), strict=True):
+    assert all(row.up == 0 for row in rows(20, "0"))
+    for one, two in zip(rows(20, "1"), plan_of("ancestral:20", linear(1000)), strict=True):
         assert (one.up, one.base) == pytest.approx((two.up, two.base), rel=1e-9)
-    bars = [1 / (1 + s * s) for s in sigmas]
-    for row, s, t in zip(plan(line, 20, LARGE), bars, bars[1:]):
+    bars = [1 / (1 + row.sigma**2) for row in rows(20, LARGE)]
+    for row, s, t in zip(rows(20, LARGE), bars, bars[1:]):
         assert row.up * t**0.5 == pytest.approx((1 - s / t) ** 0.5, rel=1e-9)
-    assert all(plan(line, 20, eta).evaluations == 20 for eta in ddim2021.PUBLISHED)
+    assert all(rows(20, eta).evaluations == 20 for eta in ddim2021.PUBLISHED)
 
 
-@pytest.mark.parametrize("variance", [1e-3, 1e-2, 0.1, 1.0])
+@pytest.mark.parametrize("variance", [0.1, 1.0, 10.0])
 def test_noise_costs_quality_at_few_steps_and_nothing_at_many(variance):
     """Of normal data D = v x/(v + σ²), so each row maps a variance to another; v is what should come out.
 
@@ -67,9 +60,9 @@ def test_noise_costs_quality_at_few_steps_and_nothing_at_many(variance):
     """
 
     def found(steps: int, eta: str) -> float:
-        rows = list(plan(linear(1000), steps, eta))
-        spread = variance + rows[0].sigma ** 2
-        for row in rows:
+        walk = list(rows(steps, eta))
+        spread = variance + walk[0].sigma ** 2
+        for row in walk:
             gain = row.base + sum(row.d) * variance / (variance + row.sigma**2)
             spread = gain**2 * spread + row.up**2
         return log(spread / variance)
@@ -77,12 +70,12 @@ def test_noise_costs_quality_at_few_steps_and_nothing_at_many(variance):
     few, many = ({eta: found(steps, eta) for eta in ddim2021.PUBLISHED} for steps in (10, 1000))
     assert few["1"] < few["0.5"] < few["0.2"] < few["0"] < 0
     assert few["0"] - few["1"] > 0.1 > many["0"] - many["1"] > 0
-    if variance < 1:  # images fill few directions
-        assert few[LARGE] > 0.4 > 0.02 > abs(many[LARGE])
+    assert few[LARGE] > few["1"]
+    assert abs(many[LARGE]) < 0.01
 
 
 TINY = Setting(
-    steps=60, samples=200, counts=(10, 50), etas=("0", LARGE, "1"), net="mlp", hidden=(32,), classifier=(16,),
+    steps=30, samples=200, counts=(10, 50), etas=("0", "1"), net="mlp", hidden=(32,), classifier=(16,),
     parametrisation="velocity", weighting="edm", lr=4e-3, epochs=2,
 )  # fmt: skip
 

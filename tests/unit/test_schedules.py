@@ -234,7 +234,7 @@ def test_no_text_raises_anything_else(text: str):
         (lambda: ladder([]), "at least one σ"),
         (lambda: ladder([0.0, 1.0]), "above 0 and finite; ladder of 2 runs from 0 to 1"),
         (lambda: ladder([1.0, float("inf")]), "finite"),
-        (lambda: karras().sigmas(), "needs a number of steps"),
+        (lambda: karras().sigmas(), "needs a whole number of steps"),
         (lambda: karras().sigmas(0), "at least 1; got 0"),
         (lambda: linear(10).sigmas(11), "10 levels of noise; 11 steps"),
     ],

@@ -60,10 +60,8 @@ def planned(model: Any, given: str | Plan | None) -> Plan:
 
 
 def show_plan(model: Any, given: str | Plan | None, json: bool) -> None:
-    """Print a model's plan in the units in which `--plan FILE.json` takes it back: of diffusion the data's σ."""
-    unit = float(model.statistics.sigma) if hasattr(model, "planned") else 1.0
-    plan = planned(model, given).scaled(1 / unit)
+    """Print a model's plan, in the data's units, in which `--plan FILE.json` takes it back."""
+    plan = planned(model, given)
     if json:
-        return out.emit(plan.as_dict() | {"evaluations": plan.evaluations, "sigma_data": unit})
-    units = f"units of the data's σ, {out.number(unit)}" if unit != 1 else "the data's units"
-    return out.say(f"{plan.table()}\nσ is in {units}.")
+        return out.emit(plan.as_dict() | {"evaluations": plan.evaluations})
+    return out.say(f"{plan.table()}\nσ is in the data's units.")

@@ -13,21 +13,23 @@ from psiphi.formulas import denoising
 
 
 @torch.no_grad()
-def energy(model: Any, x: Any, sigma: float | None = None, origin: Any = None) -> Float[Tensor, " b"]:
+def energy(
+    model: Any, x: Any, sigma: float | None = None, origin: Any = None, nodes: int = 32
+) -> Float[Tensor, " b"]:
     """E(x) − E(o) = −∫₀¹ (x − o)·s(o + t(x − o)) dt, (B,), in nats: ln p_σ(o) − ln p_σ(x) by the model's score s.
 
     sigma: noise level of `model.score`, its own unless given; origin: o (*shape), the data's mean unless given. The
-    path is straight and has 32 nodes: where `curl` is not 0 another path would say otherwise, and where σ is far below
-    ‖x − o‖ the score is too steep for them. Raises `MissingVerb` for a model without a score.
-    Source: Alain & Bengio, "What regularized auto-encoders learn from the data-generating distribution", 2014; in
-    closed form for tied weights: Kamyshanska & Memisevic, "The potential energy of an autoencoder", 2015.
+    path is straight: where `curl` is not 0 another one would say otherwise. nodes: of the integral; where σ is far
+    below ‖x − o‖ the score is steep and needs more, about 10 ‖x − o‖/σ. Raises `MissingVerb` for a model without a
+    score. Source: Alain & Bengio, "What regularized auto-encoders learn from the data-generating distribution", 2014;
+    in closed form for tied weights: Kamyshanska & Memisevic, "The potential energy of an autoencoder", 2015.
     """
     score, x = model.score, as_batch(x, model.shape)
     if origin is None:
         begin = model.statistics.mean.to(x)
     else:
         begin = as_batch(torch.as_tensor(origin)[None], model.shape, "origin")[0].to(x)
-    return denoising.path_energy(lambda at: score(at, sigma), x, begin.expand_as(x))
+    return denoising.path_energy(lambda at: score(at, sigma), x, begin.expand_as(x), nodes)
 
 
 def curl(model: Any, x: Any, sigma: float | None = None) -> Float[Tensor, " b"]:

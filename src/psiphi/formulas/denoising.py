@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from psiphi.formulas.calculus import per_row
+from psiphi.basis.errors import ArgumentError
+from psiphi.formulas.calculus import input_gradient, per_row
 
 Rows = Float[Tensor, "b *x"]
 Sigma = float | Float[Tensor, " b"]
@@ -57,6 +59,11 @@ def of_velocity(x: Rows, velocity: Rows, sigma: Sigma) -> Rows:
     """D = (x − σ v)/(1 + σ)."""
     sigma = per_row(sigma, x)
     return (x - sigma * velocity) / (1 + sigma)
+
+
+def of_energy(energy: Callable[[Tensor], Tensor], x: Rows, sigma: Sigma) -> Rows:
+    """D = x − σ² ∇E(x), where E = −ln p_σ up to a constant: (B, *x) -> (B,)."""
+    return of_score(x, -input_gradient(energy, x), sigma)
 
 
 def path_energy(
@@ -146,7 +153,12 @@ class Weighting:
 
 
 def min_snr(gamma: float = 5.0) -> Weighting:
-    """min(1/σ², γ). Source: Hang et al., "Efficient diffusion training via min-SNR weighting strategy", 2023, eq. 8."""
+    """min(1/σ², γ), γ > 0.
+
+    Source: Hang et al., "Efficient diffusion training via min-SNR weighting strategy", 2023, eq. 8.
+    """
+    if not 0 < gamma < inf:
+        raise ArgumentError(f"the γ of min_snr is a number above 0; got {gamma!r}.")
     return Weighting(f"min_snr:{gamma:g}", lambda s, _: s.pow(-2).clamp(max=gamma))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from math import cos, exp, inf, log, pi
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -107,8 +108,8 @@ class Schedule:
         Raises `ArgumentError` for more steps than levels.
         """
         steps = self.steps if steps is None else steps
-        if steps is None or steps < 1:
-            raise ArgumentError(f"{self.name} needs a number of steps of at least 1; got {steps}.")
+        if not isinstance(steps, Integral) or steps < 1:
+            raise ArgumentError(f"{self.name} needs a whole number of steps, at least 1; got {steps!r}.")
         if self.levels:
             if steps > len(self.levels):
                 raise ArgumentError(
@@ -119,6 +120,12 @@ class Schedule:
         if steps == 1:
             return _time([self.sigma_max])
         return self.at(torch.linspace(1, 0, steps, dtype=torch.float64, device="cpu"))
+
+    def even(self, steps: int) -> Values:
+        """`steps` levels from σ_max down to σ_min, evenly in ln σ, float64; the one level where they are equal."""
+        if self.sigma_min == self.sigma_max:
+            return _time([self.sigma_max])
+        return exponential(self.sigma_min, self.sigma_max).sigmas(steps)
 
     def check(self, parametrisation: str | None = None) -> None:
         """Warn of a prior that is not N(0, I), of detail below σ_min, of an end where the network cannot work."""
@@ -144,7 +151,7 @@ class Schedule:
             )
 
     def _warn(self, why: str) -> None:
-        warnings.warn(f"schedule {self.name}: {why}.", ScheduleWarning, stacklevel=4)
+        warnings.warn(f"schedule {self.name}: {why}.", ScheduleWarning, stacklevel=6)
 
     def __repr__(self) -> str:
         return f"{self.name} (σ from {self.sigma_min:.3g} to {self.sigma_max:.3g})"

@@ -79,6 +79,16 @@ def evaluating(model: nn.Module):
             module.training = True
 
 
+def steady(model: nn.Module, call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`call` in the model's eval mode whenever it runs, as when a checkpoint runs it again in the backward pass."""
+
+    def run(*given: Any) -> Tensor:
+        with evaluating(model):
+            return call(*given)
+
+    return run
+
+
 class Model(nn.Module):
     """A module with a sample shape, data statistics, a recipe and verbs.
 
@@ -160,7 +170,8 @@ class Model(nn.Module):
 def check_unlabelled(model: Model, y: Any) -> None:
     if y is not None:
         raise ArgumentError(
-            f"{model.title} knows no labels to draw from: leave y out, or use conditional_vae."
+            f"{model.title} knows no labels: leave y out, or use a model that does, e.g. conditional_vae, or "
+            f"ddpm(classes=…)."
         )
 
 
@@ -181,9 +192,9 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(i, min(n, i + rows)) for i in range(0, n, rows)]
 
 
-def check_count(n: Any) -> int:
+def check_count(n: Any, what: str = "samples") -> int:
     if not isinstance(n, Integral) or n < 1:
-        raise ArgumentError(f"the number of samples must be an integer of at least 1; got {n!r}.")
+        raise ArgumentError(f"the number of {what} must be an integer of at least 1; got {n!r}.")
     return int(n)
 
 

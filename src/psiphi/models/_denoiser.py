@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Iterator
+from math import isfinite, prod
 from typing import Any, ClassVar
 
 import torch
@@ -15,12 +16,12 @@ from psiphi.formulas.calculus import per_row
 from psiphi.formulas.denoising import Parametrisation, Weighting, score_of
 from psiphi.formulas.distributions import DiagonalNormal
 from psiphi.formulas.schedules import Schedule, ScheduleWarning, exponential
-from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, steady, verb
 from psiphi.models._impute import gaps
 from psiphi.models._walks import plan_of, progress
 from psiphi.parts import Batch, Clock, Player, Statistics, adam
 from psiphi.parts.denoiser import Denoiser, DenoisingTrace, levels, matching
-from psiphi.samplers import Plan, classifier_free, inpainted, walk
+from psiphi.samplers import Plan, classifier_free, inpainted, trajectory, walk
 from psiphi.samplers._likelihood import EXACT_TRACE, flow_log_prob, log_prob_bound
 
 FLOW_STEPS = 48  # of the likelihood; each is four evaluations
@@ -85,7 +86,7 @@ class DenoiserModel(Model):
 
     def trace(self, x: Tensor, noise: Noise, y: Tensor | None = None) -> DenoisingTrace:
         """One pass at a σ drawn for each row."""
-        u = levels(noise.split("sigma").uniform())
+        u = levels(noise.split("sigma"))
         unit = self.statistics.sigma
         sigma = self.schedule.draw(u).to(x.dtype) * unit
         noisy = x + per_row(sigma, x) * noise.normal(x.shape[1:]).to(x)
@@ -108,17 +109,24 @@ class DenoiserModel(Model):
         """σ of each row of x, the least of the schedule unless given."""
         if sigma is None:
             sigma = self.schedule.sigma_min * float(self.statistics.sigma)
-        sigma = torch.as_tensor(sigma, dtype=self.dtype)
-        if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) != len(x)) or not bool((sigma > 0).all()):
+        try:
+            found = torch.as_tensor(sigma, dtype=self.dtype)
+        except (TypeError, ValueError):
+            found = torch.tensor(torch.nan)
+        fits = found.ndim == 0 or found.shape == (len(x),)
+        if not (fits and bool(((found > 0) & found.isfinite()).all())):
             raise ArgumentError(
-                f"sigma is a noise level above 0 in the data's units, one for all or one for each of the {len(x)} "
-                f"rows; got {sigma.tolist() if sigma.numel() < 4 else tuple(sigma.shape)}."
+                f"sigma is a finite noise level above 0 in the data's units, one for all or one for each of the "
+                f"{len(x)} rows; got {sigma!r}."
             )
-        return sigma.expand(len(x))
+        return found.expand(len(x))
 
     def _labels(self, y: Any, rows: int) -> Tensor | None:
+        """Labels of each row, None for none: of a model that was never told to do without, an error."""
         if not self.classes:
             check_unlabelled(self, y)
+        elif y is None and not self.drop:
+            raise ArgumentError(f"{self.title} was trained with every label (drop=0): pass y.")
         return None if y is None else one_each(y, rows, self.classes)
 
     def _asked(self, x: Any, sigma: Any, y: Any, score: bool) -> Tensor:
@@ -154,10 +162,10 @@ class DenoiserModel(Model):
         return self.statistics.mean + (spread**2 + sigma**2).sqrt() * noise.split("start").normal(self.shape)
 
     def planned(self, plan: str | Plan | None = None) -> Plan:
-        """The plan in the data's units, of text such as `heun:18` or `ddim:50,eta=1` or a plan in units of its σ."""
-        return plan_of(self.plan if plan is None else plan, self.schedule).scaled(
-            float(self.statistics.sigma)
-        )
+        """The plan, in the data's units, of a text such as `heun:18` or `ddim:50,eta=1`; a plan as it is."""
+        if isinstance(plan, Plan):
+            return plan
+        return plan_of(plan or self.plan, self.schedule).scaled(float(self.statistics.sigma))
 
     @verb
     @torch.no_grad()
@@ -175,59 +183,91 @@ class DenoiserModel(Model):
     ) -> Tensor:
         """n draws by the plan, (n, *shape) on the model's device; `exact` has no effect.
 
-        y: labels, one or one each. plan: as in `planned`; the model's own unless given. guidance: w of
-        D_u + w (D_c − D_u), needs y. start: `data` or `standard`. Draw i of a seed is the same whatever n.
+        y: labels, one or one each; none: the model that is told no label. plan: as in `planned`; the model's own
+        unless given. guidance: w of D_u + w (D_c − D_u), needs y. start: `data` or `standard`. Draw i of a seed is the
+        same whatever n.
         """
         del exact
         steps = self.planned(plan)
-        noise = Noise.of(seed, check_count(n), self.device, self.dtype)
+        parts = slices(check_count(n), WIDTH * prod(self.shape))
+        with progress(self.title, len(steps) * len(parts), quiet) as watch:
+            begun = self._begin(n, seed, y, steps, guidance, start, parts)
+            return torch.cat([walk(steps, *each, watch=watch) for each in begun])
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        y: Any = None,
+        plan: str | Plan | None = None,
+        guidance: float | None = None,
+        start: str = "data",
+        every: int = 1,
+    ) -> Tensor:
+        """States of n draws on their way: the start, then every `every`-th, (t, n, *shape); the last is `sample`."""
+        steps = self.planned(plan)
+        parts = slices(check_count(n), WIDTH * prod(self.shape))
+        begun = self._begin(n, seed, y, steps, guidance, start, parts)
+        return torch.cat([trajectory(steps, *each, every=every) for each in begun], 1)
+
+    def _begin(
+        self, n: int, seed: int, y: Any, plan: Plan, guidance: float | None, start: str, parts: list[slice]
+    ) -> Iterator[tuple[Any, Tensor, Noise, Tensor | None]]:
+        """Denoiser, start, noise and labels of each part of n draws."""
         labels = self._labels(y, n)
-        if guidance is not None and labels is None:
-            raise ArgumentError("guidance needs a label to guide to: pass y.")
-        guided: Any = self if guidance is None else classifier_free(self, float(guidance))
-        rows = slices(n, WIDTH * prod(self.shape))
-        done = []
-        with progress(self.title, steps.evaluations * len(rows), quiet) as watch:
-            for part in rows:
-                told = None if labels is None else labels[part].to(self.device)
-                drawn = noise.take(part)
-                x = self.start(drawn, steps.sigma_max, start)
-                done.append(walk(steps, guided, x, drawn, told, watch=watch))
-        return torch.cat(done)
+        if guidance is not None and (labels is None or not isfinite(guidance)):
+            raise ArgumentError(
+                f"guidance is a number, and needs a label to guide to: pass y; got guidance={guidance!r}, y={y!r}."
+            )
+        if guidance is not None and not self.drop:
+            raise ArgumentError(
+                f"{self.title} was trained with every label: guidance needs drop above 0, e.g. 0.1."
+            )
+        denoiser: Any = self if guidance is None else classifier_free(self, float(guidance))
+        noise = Noise.of(seed, n, self.device, self.dtype)
+        for rows in parts:
+            told = None if labels is None else labels[rows].to(self.device)
+            drawn = noise.take(rows)
+            yield denoiser, self.start(drawn, plan.sigma_max, start), drawn, told
 
     @verb
     def project(
-        self, x: Any, sigma: float | None = None, *, steps: int = 8, seed: int = 0, y: Any = None
-    ) -> Tensor:
-        """Noise to σ, then the deterministic walk back: (B, *shape) -> (B, *shape), differentiable.
+        self, x: Any, sigma: float | None = None, *, steps: int = 8, plan: str = "ddim", seed: int = 0, y: Any = None
+    ) -> Tensor:  # fmt: skip
+        """Noise to σ, then the walk back: (B, *shape) -> (B, *shape), differentiable.
 
-        sigma: in the data's units, a quarter of the data's σ unless given; steps: evaluations. Memory of the gradient
-        is that of one evaluation. Source: Nie et al., "Diffusion models for adversarial purification", 2022, eq. 4-5.
+        sigma: in the data's units, a quarter of the data's σ unless given; steps: levels from there to the least;
+        plan: `ddim` walks back without noise, `ancestral` with it, as the source's stochastic equation. The gradient
+        needs the memory of one evaluation. Source: Nie et al., "Diffusion models for adversarial purification", 2022.
         """
-        unit = float(self.statistics.sigma)
-        sigma = 0.25 * unit if sigma is None else float(sigma)
-        least = self.schedule.sigma_min * unit
-        if not sigma > least:
-            raise ArgumentError(
-                f"project needs a σ above the least of the schedule, {least:.3g}; got {sigma:.3g}."
-            )
-        line = exponential(least / unit, sigma / unit) if check_count(steps) > 1 else [sigma / unit]
-        plan = self.planned(plan_of("ddim", line, steps))
+        unit, least = float(self.statistics.sigma), self.schedule.sigma_min
         x = as_batch(x, self.shape)
         self.check_rows(x)
-        y = self._labels(y, len(x))
+        sigma = 0.25 * unit if sigma is None else float(self._sigma(sigma, x[:1])[0])
+        if not sigma / unit > least:
+            raise ArgumentError(
+                f"project needs a σ above the least of the schedule, {least * unit:.3g}; got {sigma:.3g}."
+            )
+        one = check_count(steps, "steps") == 1
+        walked = plan_of(plan, [sigma / unit] if one else exponential(least, sigma / unit), steps).scaled(
+            unit
+        )
+        denoiser, y = steady(self, self), self._labels(y, len(x))
         noise = Noise.of(seed, len(x), self.device, self.dtype)
         parts = []
         for rows in slices(len(x), WIDTH * prod(self.shape)) or [slice(0, 0)]:
             drawn, part = noise.take(rows), x[rows].to(self.device, self.dtype)
             noisy = part + sigma * drawn.split("project").normal(self.shape)
             told = None if y is None else y[rows].to(self.device)
-            parts.append(walk(plan, self, noisy, drawn, told).to(x.device))
+            parts.append(walk(walked, denoiser, noisy, drawn, told).to(x.device))
         return torch.cat(parts)
 
     @verb
+    @torch.no_grad()
     def impute(
-        self, x: Any, where: Any = None, *, samples: int = 10, seed: int = 0, exact: bool = False,
+        self, x: Any, where: Any = None, *, samples: int = 10, seed: int = 0, exact: bool = False, y: Any = None,
         plan: str | Plan | None = None,
     ) -> Tensor:  # fmt: skip
         """x with what is missing filled by the mean of `samples` walks, or by one when `exact`: (B, *shape).
@@ -237,16 +277,25 @@ class DenoiserModel(Model):
         (B, *shape); without it NaN is what is missing.
         """
         x, seen = gaps(self, x, where)
-        steps, total = self.planned(plan or FILLING), torch.zeros_like(x)
-        known, mask = x.to(self.device), seen.to(self.device)
-        draws = 1 if exact else check_count(samples)
-        with torch.no_grad():
-            for k in range(draws if bool((~seen).any()) else 0):
-                noise = Noise.of(seed, len(x), self.device, self.dtype).at(k)
-                seen_noisy = known + steps.sigma_max * noise.split("seen").normal(self.shape)
-                begun = torch.where(mask, seen_noisy, self.start(noise, steps.sigma_max))
-                total += walk(steps, inpainted(self, known, mask), begun, noise).to(x) / draws
-        return torch.where(seen, x, total)
+        if bool(seen.all()):
+            return x
+        walked, y = self.planned(plan or self._filling()), self._labels(y, len(x))
+        draws, noise = 1 if exact else check_count(samples), Noise.of(seed, len(x), self.device, self.dtype)
+        parts = []
+        for rows in slices(len(x), WIDTH * prod(self.shape)):
+            known, mask = x[rows].to(self.device), seen[rows].to(self.device)
+            told = None if y is None else y[rows].to(self.device)
+            total = torch.zeros_like(known)
+            for k in range(draws):
+                drawn = noise.take(rows).at(k)
+                blurred = known + walked.sigma_max * drawn.split("seen").normal(self.shape)
+                begun = torch.where(mask, blurred, self.start(drawn, walked.sigma_max))
+                total += walk(walked, inpainted(self, known, mask), begun, drawn, told) / draws
+            parts.append(torch.where(mask, known, total).to(x.device))
+        return torch.cat(parts)
+
+    def _filling(self) -> str:
+        return FILLING if self.schedule.sigma_min < self.schedule.sigma_max else "ddim:1"
 
     # ------------------------------------------------------------------------------------------- likelihood
     @property
@@ -265,15 +314,18 @@ class DenoiserModel(Model):
         """ln of the density blurred by the least noise, ln p_σmin(x), by the probability flow, (B,), in nats.
 
         The trace is exact up to 32 coordinates, else by `samples` random probes. bound: the variational bound on
-        ln p(x) instead, by `samples` draws a level. steps: of the flow (48) or levels of the bound (the schedule's,
-        or 1000).
+        ln p(x) instead, by `samples` draws a level. steps: of the flow (48), of the bound (the schedule's, or 1000).
         """
         x, unit = as_batch(x, self.shape), float(self.statistics.sigma)
         self.check_rows(x)
         y = self._labels(y, len(x))
-        count = steps or ((self.schedule.steps or 1000) if bound else FLOW_STEPS + 1)
-        even = exponential(self.schedule.sigma_min, self.schedule.sigma_max).sigmas(count)
-        lines = (self.schedule.sigmas(count) if bound else even) * unit
+        usual = (self.schedule.steps or 1000) if bound else FLOW_STEPS
+        count = usual if steps is None else check_count(steps, "steps")
+        if not bound and self.schedule.sigma_min == self.schedule.sigma_max:
+            raise ArgumentError(
+                f"the probability flow runs between two levels of noise, and {self.schedule} has one: bound=True."
+            )
+        lines = (self.schedule.sigmas(count) if bound else self.schedule.even(count + 1)) * unit
         prior, noise = self._prior(float(lines[0])), Noise.of(seed, len(x), self.device, self.dtype)
         draws = check_count(samples) if bound or self.estimates else 1
         parts = []
@@ -294,7 +346,7 @@ class DenoiserModel(Model):
     def anomaly_score(self, x: Any) -> Tensor:
         """−(bound on ln p(x)) from 16 levels and the same noise for every row, (B,), in nats, higher = stranger."""
         unit = float(self.statistics.sigma)
-        lines = exponential(self.schedule.sigma_min, self.schedule.sigma_max).sigmas(BOUND_LEVELS) * unit
+        lines = self.schedule.even(BOUND_LEVELS) * unit
         prior, noise = self._prior(float(lines[0])), Noise.of(0, 1, self.device, self.dtype)
         same = [noise.at(i).normal(self.shape) for i in range(len(lines))]
         return self._map(lambda part: -log_prob_bound(self, part, lines, prior, lambda i: same[i]), x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple | torch.Size):
         return [to_json(each) for each in value]
-    if isinstance(value, nn.Module) or callable(value):
+    if isinstance(value, nn.Module) or callable(value) or is_dataclass(value):
         return {"custom": getattr(value, "__name__", type(value).__name__)}
     if isinstance(value, Path):
         return str(value)

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from psiphi.basis.errors import ArgumentError, DataError
 from psiphi.basis.noise import Noise
 from psiphi.basis.shapes import as_batch
-from psiphi.models._base import CHUNK_NUMBERS, Model, check_count, check_unlabelled, one_each, slices, verb
+from psiphi.models._base import (
+    CHUNK_NUMBERS,
+    Model,
+    check_count,
+    check_unlabelled,
+    one_each,
+    slices,
+    steady,
+    verb,
+)
 from psiphi.models._search import nearest_code
 from psiphi.parts import Batch, Clock, Critic, Player, Statistics, adam
 
@@ -143,7 +152,7 @@ class Generator(Model):
             check_unlabelled(self, y)
         if not 0 < lr < float("inf"):
             raise ArgumentError(f"a search needs a finite lr > 0; got {lr!r}.")
-        how = dict(steps=check_count(steps), restarts=check_count(restarts), lr=lr)
+        how = dict(steps=check_count(steps, "steps"), restarts=check_count(restarts, "restarts"), lr=lr)
         if y is None:
             return self._map(lambda part: self._nearest(part, self._starts(seed), how), x)
         y = one_each(y, len(x), self.classes).to(x.device)
@@ -165,8 +174,7 @@ class Generator(Model):
         return torch.cat([z, F.one_hot(y, self.classes).to(z)], 1)
 
     def _nearest(self, x: Tensor, starts: Tensor, how: dict[str, Any]) -> Tensor:
+        decode = steady(self, self.network)
         u, size = self.statistics(x), max(64, CHUNK_NUMBERS // (HELD * how["restarts"] * prod(self.shape)))
-        found = [
-            nearest_code(self.network, part, starts, free=self.latent_dim, **how) for part in u.split(size)
-        ]
+        found = [nearest_code(decode, part, starts, free=self.latent_dim, **how) for part in u.split(size)]
         return self.statistics.inverse(torch.cat([each.point for each in found]))

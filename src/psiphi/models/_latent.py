@@ -14,6 +14,7 @@ from psiphi.basis.noise import BLOCK, Noise
 from psiphi.basis.shapes import as_batch
 from psiphi.formulas import distortions
 from psiphi.formulas.bounds import ImportanceSums, log_weights
+from psiphi.formulas.denoising import score_of
 from psiphi.formulas.distributions import Delta, Measure, draw, has_kl
 from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, verb
 from psiphi.models._chains import chain, chain_plan, density
@@ -213,10 +214,11 @@ class LatentModel(Model):
     def project(self, x: Any, steps: int | None = None) -> Tensor:
         """The learnt manifold's point for x, r = ψ∘φ applied `steps` times: (B, *shape) -> (B, *shape).
 
-        Once; of a model with a `score` 3 times, as r(x) = x + σ² ∇ ln p_σ(x) is one step uphill.
+        Once; of a denoising autoencoder 3 times, as r(x) = x + σ² ∇ ln p_σ(x) is one step uphill. A code nearer to x
+        than φ(x): `psiphi.models.nearest_code(model.decode, …)`.
         """
-        usual = 1 if _no_score(self) else RECONSTRUCTIONS
-        for _ in range(usual if steps is None else check_count(steps)):
+        usual = 1 if self.corruption is None else RECONSTRUCTIONS
+        for _ in range(usual if steps is None else check_count(steps, "steps")):
             x = self._map(self.forward, x)
         return x
 
@@ -342,7 +344,7 @@ class LatentModel(Model):
         return torch.where(seen, x, filled)
 
     @verb.when(_no_score)
-    def denoise(self, x: Any, sigma: float | None = None) -> Tensor:
+    def denoise(self, x: Any, sigma: Any = None) -> Tensor:
         """E[x|x̃] = r(x̃) for x̃ = x + σ ε with the σ of training: (B, *shape) -> (B, *shape).
 
         With a bottleneck it is the best that the code can carry: approximate. Raises `ArgumentError` at another σ.
@@ -351,19 +353,21 @@ class LatentModel(Model):
         return self._map(self.forward, x)
 
     @verb.when(_no_score)
-    def score(self, x: Any, sigma: float | None = None) -> Tensor:
+    def score(self, x: Any, sigma: Any = None) -> Tensor:
         """∇ ln p_σ(x) ≈ (r(x) − x)/σ², p_σ the data's density blurred by N(0, σ²I): (B, *shape) -> (B, *shape).
 
         Source: Alain & Bengio, "What regularized auto-encoders learn from the data-generating distribution", 2014.
         """
-        sigma = self._training_sigma(sigma)
-        return self._map(lambda part: (self(part) - part) / sigma**2, x)
+        known = self._training_sigma(sigma)
+        return self._map(lambda part: score_of(part, self(part), known), x)
 
-    def _training_sigma(self, sigma: float | None) -> float:
+    def _training_sigma(self, sigma: Any) -> float:
+        """The σ of training; the one that is asked for, or one a row, must be it."""
         mine: float = self.corruption.sigma  # pyright: ignore[reportOptionalMemberAccess, reportFunctionMemberAccess]
-        if sigma is not None and abs(float(sigma) - mine) > 1e-6 * mine:
+        asked = torch.as_tensor(mine if sigma is None else sigma, dtype=torch.float64).reshape(-1)
+        if bool(((asked - mine).abs() > 1e-6 * mine).any()):
             raise ArgumentError(
-                f"{self.title} learnt to remove noise of σ = {mine:g}; it knows nothing of {sigma:g}."
+                f"{self.title} learnt to remove noise of σ = {mine:g}; it knows nothing of {float(asked[0]):g}."
             )
         return mine
 

@@ -28,10 +28,10 @@ def plan_of(given: str | Plan, levels: Any, steps: int | None = None) -> Plan:
     name, _, rest = str(given).partition(":")
     entry = samplers[name]
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
-    for each in filter(None, (part.strip() for part in rest.split(","))):
+    known = [*list(entry.parameters)[1:], *(["levels"] if "sigmas" in entry.parameters else [])]
+    for i, each in enumerate(part.strip() for part in rest.split(",") if part.strip()):
         key, equals, value = each.partition("=")
-        key, value = (key, value) if equals else ("steps", key)
-        known = [*list(entry.parameters)[1:], "levels"]
+        key, value = (key, value) if equals or i else ("steps", key)
         if key not in known:
             raise ArgumentError(f"{name} has no option {key!r}; it has {', '.join(known)}, e.g. {name}:20.")
         options[key] = _value(value)
@@ -44,8 +44,8 @@ def plan_of(given: str | Plan, levels: Any, steps: int | None = None) -> Plan:
             options.setdefault("steps", STEPS)
     try:
         return entry.build(levels, **options)
-    except TypeError:
-        raise ArgumentError(f"{given!r} does not say what {name} needs; write e.g. {name}:20.") from None
+    except TypeError as error:
+        raise ArgumentError(f"{name} cannot read {given!r} ({error}); write e.g. {name}:20.") from None
 
 
 def _spaced(levels: Schedule, spacing: Any) -> Schedule:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import per_row
 from psiphi.formulas.denoising import Parametrisation, Weighting, denoising_loss
 from psiphi.parts.objective import Term
 from psiphi.parts.statistics import Statistics
+
+INVERSE_GOLDEN = (5**0.5 - 1) / 2
 
 
 class Denoiser(nn.Module):
@@ -56,9 +59,14 @@ def matching(weighting: Weighting) -> Term:
     return Term(f"matching({weighting})", value)
 
 
-def levels(u: Tensor) -> Tensor:
-    """Rows of u ~ U(0, 1) moved so that a batch covers [0, 1) evenly: u_i <- frac(u_1 + i/B).
+def levels(noise: Noise) -> Tensor:
+    """u_i = frac(u + i/φ), one u ~ U(0, 1) for all rows i, φ the golden ratio: (B,), each uniform on [0, 1).
 
-    Each is still uniform. Source: Kingma et al., "Variational diffusion models", 2021, appendix I.1.
+    Any rows that follow one another cover [0, 1) evenly, and row i is the same in whichever batch or process. Source
+    of the idea: Kingma et al., "Variational diffusion models", 2021, appendix I.1, with steps of 1/B.
     """
-    return (u[0] + torch.arange(len(u), device=u.device, dtype=u.dtype) / len(u)) % 1
+    shared = replace(noise, rows=range(1), dtype=torch.float64).uniform()
+    rows = noise.rows
+    places = torch.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
+    turned = (places.to(noise.device, torch.float64) * INVERSE_GOLDEN + shared) % 1
+    return turned.to(noise.dtype).clamp_(max=1 - 2**-24)

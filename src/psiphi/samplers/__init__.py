@@ -1,7 +1,7 @@
 """Samplers: a plan is a table of rows, and one loop runs it."""
 
 from psiphi.formulas import schedules
-from psiphi.samplers._guides import classifier_free, classifier_guided, inpainted
+from psiphi.samplers._guides import classifier_free, classifier_guided, clipped, inpainted
 from psiphi.samplers._named import (
     ancestral,
     annealed_langevin,
@@ -25,6 +25,7 @@ __all__ = [
     "annealed_langevin",
     "classifier_free",
     "classifier_guided",
+    "clipped",
     "ddim",
     "dpm_solver",
     "heun",

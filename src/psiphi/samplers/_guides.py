@@ -53,6 +53,22 @@ class classifier_guided:
 
 
 @dataclass(frozen=True)
+class clipped:
+    """D held between `low` and `high`, the data's range: off unless asked for, since it biases samples at the ends.
+
+    Source: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, whose code clips x₀.
+    """
+
+    denoiser: Any
+    low: float
+    high: float
+
+    def __call__(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
+        denoised = self.denoiser(x, sigma) if y is None else self.denoiser(x, sigma, y)
+        return denoised.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
 class inpainted:
     """D where nothing is known, the known values where they are: the known part walks to them along with the rest.
 

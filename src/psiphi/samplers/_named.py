@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import log, sqrt
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -28,7 +29,12 @@ def falling(sigmas: Levels, steps: int | None = None) -> list[float]:
     if isinstance(sigmas, Schedule):
         levels = sigmas.sigmas(steps).tolist()
     else:
-        levels = [float(each) for each in sigmas]
+        try:
+            levels = [float(each) for each in sigmas]
+        except TypeError:
+            raise ArgumentError(
+                f"levels of noise are a schedule or a list that falls; got {sigmas!r}."
+            ) from None
         if steps is not None and steps != len(levels):
             raise ArgumentError(f"{len(levels)} levels of noise make {len(levels)} steps; got steps={steps}.")
     if not levels or not all(t < s for s, t in pairwise([float("inf"), *levels, 0.0])):
@@ -147,7 +153,7 @@ def annealed_langevin(
     denoising step: Jolicoeur-Martineau et al., "Adversarial score matching and improved sampling", 2021, section 3.1.
     """
     levels = falling(sigmas, steps)
-    _check_level(levels[-1], repeats)
+    _whole("repeats", repeats, 1)
     share = 0.1 if step is None else 0.5 * step / levels[-1] ** 2
     rows = [row for s in levels for row in [_langevin(s, share * s * s)] * repeats]
     return join("annealed_langevin", [*rows, _last(levels[-1])] if denoise else rows)
@@ -163,6 +169,7 @@ def predictor_corrector(
     Source: Song et al., 2021, algorithm 1.
     """
     levels, rows = falling(sigmas, steps), []
+    _whole("corrections", corrections, 0)
     for s, t in pairwise(levels):
         rows.append(Row(s, (t / s) ** 2, (1 - (t / s) ** 2,), t * sqrt(1 - (t / s) ** 2)))
         rows += [_langevin(t, ratio * t * t)] * corrections
@@ -188,7 +195,11 @@ def walkback(
 
 
 def _check_level(sigma: float, steps: int) -> None:
-    if not 0 < sigma < float("inf") or steps < 1:
-        raise ArgumentError(
-            f"a chain needs σ > 0 and at least one step; got σ = {sigma!r} and {steps!r} steps."
-        )
+    _whole("steps", steps, 1)
+    if not 0 < sigma < float("inf"):
+        raise ArgumentError(f"a chain needs a finite σ > 0; got {sigma!r}.")
+
+
+def _whole(what: str, count: Any, least: int) -> None:
+    if not isinstance(count, Integral) or count < least:
+        raise ArgumentError(f"{what} is a whole number of at least {least}; got {count!r}.")

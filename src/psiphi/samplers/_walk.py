@@ -88,11 +88,14 @@ def trajectory(
     y: Tensor | None = None,
     every: int = 1,
 ) -> Float[Tensor, "t b *x"]:
-    """The start, then x after every `every`-th row and after the last, (t, B, *shape)."""
-    states = [x]
+    """The start, then x after every `every`-th row that commits, and after the last: (t, B, *shape)."""
+    if every < 1:
+        raise ArgumentError(f"states are kept every so many rows, at least 1; got every={every!r}.")
+    states, commits = [x], [i for i, row in enumerate(plan) if row.commit]
+    kept = {*commits[every - 1 :: every], len(plan) - 1}
 
     def keep(i: int, x: Tensor) -> None:
-        if (i + 1) % every == 0 or i + 1 == len(plan):
+        if i in kept:
             states.append(x)
 
     walk(plan, denoiser, x, noise, y, watch=keep)

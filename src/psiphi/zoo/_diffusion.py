@@ -14,7 +14,7 @@ from psiphi.formulas.schedules import Schedule, exponential, schedule
 from psiphi.models import DenoiserModel
 from psiphi.models._walks import plan_of
 from psiphi.parts import Statistics, adam
-from psiphi.zoo._build import check_ema, check_share, check_whole, denoiser_network, positive
+from psiphi.zoo._build import check_ema, check_whole, denoiser_network, positive
 
 
 @models.register
@@ -64,7 +64,7 @@ def ddpm(
     *,
     schedule: str | Schedule = "linear:1000",
     parametrisation: str = "noise",
-    weighting: str = "simple",
+    weighting: str | Weighting = "simple",
     plan: str = "ancestral",
     classes: int = 0,
     drop: float = 0.1,
@@ -81,7 +81,8 @@ def ddpm(
     `exponential:σ_min,σ_max`, or a `psiphi.samplers.schedules.Schedule`. parametrisation: what the network gives,
     `noise`, `velocity`, `edm`, `flow`, `score` or `denoised`. weighting: `simple`, `min_snr:5`, `likelihood`, `edm`,
     `flow`, `denoised`. plan: what `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes:
-    labels that the network is told, 0 for none; drop: share of rows whose label it is not told, for guidance. ema:
+    labels that the network is told, 0 for none; drop: share of rows whose label it is not told, without which there is
+    neither guidance nor a draw without label. ema:
     decay of the average of the weights, None for none. lr: of Adam. net: `mlp` or `unet`; hidden: widths of the
     layers, or channels of the levels; network: a module of your own, (x (B, *shape), ¼ ln σ (B,), y (B,) or None) ->
     (B, *shape).
@@ -134,7 +135,7 @@ def _denoiser(
     shape: Shape,
     given: str | Schedule,
     parametrisation: str,
-    weighting: str,
+    weighting: str | Weighting,
     plan: str,
     classes: int,
     drop: float,
@@ -163,15 +164,25 @@ def _denoiser(
         weighting=_weighting(weighting),
         plan=plan,
         classes=classes,
-        drop=check_share((drop,))[0] if classes else drop,
+        drop=_drop(drop),
         optimizer=optimizer,
         ema=ema,
     )
 
 
-def _weighting(given: str) -> Weighting:
+def _drop(share: float) -> float:
+    if not 0 <= share < 1:
+        raise ArgumentError(f"drop is the share of labels to hide, at least 0 and below 1; got {share!r}.")
+    return share
+
+
+def _weighting(given: str | Weighting) -> Weighting:
+    if isinstance(given, Weighting):
+        return given
     kind, _, number = str(given).partition(":")
     try:
         return min_snr(float(number)) if kind == "min_snr" and number else WEIGHTINGS[str(given)]
+    except ArgumentError:
+        raise
     except (KeyError, ValueError):
         raise ArgumentError(f"no weighting is called {given!r}; use {', '.join(WEIGHTINGS)}.") from None
