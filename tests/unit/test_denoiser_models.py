@@ -386,7 +386,8 @@ def test_bad_arguments_get_a_sentence():
         ("langevin:5,levels=log", "no option 'levels'"), ("ddim:50,60", "no option '60'"),
         ("predictor_corrector:5,corrections=-2", "corrections is a whole number"),
         ("ddim:10,eta=abc", "ddim cannot read"),
-        ("heun:2.5", "whole number of steps|heun cannot read"), ("annealed_langevin:5,repeats=0", "repeats is a whole number"),
+        ("heun:2.5", "whole number of steps|heun cannot read"),
+        ("annealed_langevin:5,repeats=0", "repeats is a whole number"),
     ):  # fmt: skip
         with pytest.raises(ArgumentError, match=word):
             model.sample(1, plan=plan)
