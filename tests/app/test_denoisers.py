@@ -104,7 +104,7 @@ def test_a_plan_is_shown_and_read_back(psiphi: Any, made: Path, tmp_path: Path) 
         ("vae", ["--trajectory"], "a vae draws in one step and walks no plan"),
         ("vae", ["--show-plan"], "a vae draws in one step and walks no plan"),
         ("ddpm", ["--guidance", 2], "--guidance needs a label to guide to: name it with --label"),
-        ("edm", ["--label", 1], "edm knows no labels to draw from"),
+        ("edm", ["--label", 1], "edm knows no labels"),
         ("ddpm", ["--label", 10], "labels run from 0 to 9"),
         ("edm", ["--plan", "nonsense:3"], "no sampler is called 'nonsense'"),
         ("edm", ["--plan", "heun:3,eta=1"], "heun has no option 'eta'"),

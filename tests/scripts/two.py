@@ -26,7 +26,10 @@ def main() -> None:
     layers = [torch.nn.Linear(3, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, 12)]
     normed = pp.zoo.gan(12, 3, generator=torch.nn.Sequential(*layers), hidden=(16,), seed=0)
     pp.fit(normed, x, epochs=2, batch_size=batch, seed=0, quiet=True, devices=devices)
-    players = {f"gan.{key}": value for key, value in gan.state_dict().items()}
+    denoiser = pp.zoo.ddpm(12, hidden=(16, 16), seed=0)
+    pp.fit(denoiser, x, epochs=3, batch_size=batch, seed=0, quiet=True, devices=devices)
+    players = {f"ddpm.{key}": value for key, value in denoiser.state_dict().items()}
+    players |= {f"gan.{key}": value for key, value in gan.state_dict().items()}
     players |= {f"normed.{key}": value for key, value in normed.state_dict().items()}
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     losses = torch.tensor([history["loss"], history["validation_loss"]], dtype=torch.float64)

@@ -190,8 +190,8 @@ class DenoiserModel(Model):
         del exact
         steps = self.planned(plan)
         parts = slices(check_count(n), WIDTH * prod(self.shape))
+        begun = self._begin(n, seed, y, steps, guidance, start, parts)
         with progress(self.title, len(steps) * len(parts), quiet) as watch:
-            begun = self._begin(n, seed, y, steps, guidance, start, parts)
             return torch.cat([walk(steps, *each, watch=watch) for each in begun])
 
     @torch.no_grad()
@@ -227,10 +227,13 @@ class DenoiserModel(Model):
             )
         denoiser: Any = self if guidance is None else classifier_free(self, float(guidance))
         noise = Noise.of(seed, n, self.device, self.dtype)
-        for rows in parts:
+
+        def begin(rows: slice) -> tuple[Any, Tensor, Noise, Tensor | None]:
             told = None if labels is None else labels[rows].to(self.device)
             drawn = noise.take(rows)
-            yield denoiser, self.start(drawn, plan.sigma_max, start), drawn, told
+            return denoiser, self.start(drawn, plan.sigma_max, start), drawn, told
+
+        return (begin(rows) for rows in parts)
 
     @verb
     def project(

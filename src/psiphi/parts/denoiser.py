@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import per_row
 from psiphi.formulas.denoising import Parametrisation, Weighting, denoising_loss
+from psiphi.parts.conditional import refer
 from psiphi.parts.objective import Term
 from psiphi.parts.statistics import Statistics
 
@@ -23,9 +24,12 @@ class Denoiser(nn.Module):
     mean square of the centred data. x and σ in the data's units, σ (B,); y: labels, −1 for none.
     """
 
+    statistics: Statistics
+
     def __init__(self, network: nn.Module, statistics: Statistics, parametrisation: Parametrisation):
         super().__init__()
-        self.network, self.statistics, self.parametrisation = network, statistics, parametrisation
+        refer(self, statistics)
+        self.network, self.parametrisation = network, parametrisation
 
     def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
         u, s = self.statistics(x), sigma / self.statistics.sigma

@@ -79,8 +79,9 @@ def ddpm(
 
     schedule: `linear:1000` (as published), `linear:T`, `cosine:T`; `linear` without T is continuous; `karras`, `flow`,
     `exponential:σ_min,σ_max`, or a `psiphi.samplers.schedules.Schedule`. parametrisation: what the network gives,
-    `noise`, `velocity`, `edm`, `flow`, `score` or `denoised`. weighting: `simple`, `min_snr:5`, `likelihood`, `edm`,
-    `flow`, `denoised`. plan: what `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes:
+    `noise`, `velocity`, `edm`, `flow`, `score` or `denoised`; a perceptron on images learns the velocity far better
+    than the noise. weighting: `simple`, `min_snr:5`, `likelihood`, `edm`, `flow`, `denoised`, or a value. plan: what
+    `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes:
     labels that the network is told, 0 for none; drop: share of rows whose label it is not told, without which there is
     neither guidance nor a draw without label. ema:
     decay of the average of the weights, None for none. lr: of Adam. net: `mlp` or `unet`; hidden: widths of the
