@@ -72,7 +72,7 @@ def test_sample_and_evaluate_answer_or_say_why_not(run: tuple[str, Path]):
             assert call(*label)["label"] == 7
             assert_close(np.load(folder / "seven.npy"), pp.load(folder).sample(3, y=7).detach().numpy())
         else:
-            assert f"{name} knows no labels to draw from" in call(*label, code=2)
+            assert f"{name} knows no labels" in call(*label, code=2)
     else:
         assert f"{name} cannot sample" in call("sample", folder, code=2)
     if "reconstruct" in can:
