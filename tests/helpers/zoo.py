@@ -16,7 +16,7 @@ from psiphi.basis.registry import models
 from psiphi.formulas.distributions import DiagonalNormal, FullNormal
 from psiphi.formulas.flows import Flowed
 from psiphi.formulas.mixtures import Categorical
-from psiphi.models import Generator
+from psiphi.models import DenoiserModel, Generator
 from psiphi.parts import Critic, Lipschitz
 from psiphi.parts import contest as sides
 
@@ -135,6 +135,7 @@ def codes(model: Any, rows: int) -> Tensor:
 
 
 SHORT = {"steps": 20, "restarts": 2}  # a search that stops before its end
+FLOW = {"steps": 4, "samples": 1}  # a flow of a few steps
 
 # How each verb is asked about rows of data; its answer is a tensor with a row for each.
 ASK: dict[str, Callable[[Any, Any], Tensor]] = {
@@ -143,7 +144,9 @@ ASK: dict[str, Callable[[Any, Any], Tensor]] = {
     "decode": lambda model, x: model.decode(codes(model, len(x))),
     "reconstruct": lambda model, x: model.reconstruct(x),
     "sample": lambda model, x: model.sample(len(x), seed=3),
-    "log_prob": lambda model, x: model.log_prob(x, samples=20, seed=3),
+    "log_prob": lambda model, x: model.log_prob(
+        x, seed=3, **(FLOW if isinstance(model, DenoiserModel) else {"samples": 20})
+    ),
     "anomaly_score": lambda model, x: model.anomaly_score(x),
     "denoise": lambda model, x: model.denoise(x, _sigma(model)),
     "score": lambda model, x: model.score(x, _sigma(model)),
