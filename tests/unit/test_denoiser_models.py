@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, pi
 
 import pytest
 import torch
@@ -100,15 +100,27 @@ def test_the_exact_denoiser_gives_the_data_s_moments(plan):
     assert (x.std(0) - 3).abs().max() < 4 * error / 2**0.5 + 0.03  # 1 % of bias: steps of finite size
 
 
+def expected_bound(x, sigmas, v=9.0):
+    """The mean over noise of the bound of an exact denoiser of N(m, v): ‖x − D‖² has mean (1−k)²‖x−m‖² + k²σ²d."""
+    gap = (x - torch.tensor([1.0, -2.0])).square().sum(1)
+    k = [v / (v + s**2) for s in sigmas]
+    missed = [(1 - each) ** 2 * gap + each**2 * s**2 * 2 for each, s in zip(k, sigmas)]
+    total = -log(2 * pi * sigmas[0] ** 2) - missed[0] / (2 * sigmas[0] ** 2)
+    for s, t, each in zip(sigmas, sigmas[1:], missed[1:]):
+        total = total - 0.5 * (s**-2 - t**-2) * each
+    narrow, wide = sigmas[-1] ** 2, v + sigmas[-1] ** 2
+    return total - (narrow / wide + gap / (2 * wide) - 1 + log(wide / narrow))
+
+
 def test_likelihoods_of_the_exact_denoiser():
     model, x = isotropic().double(), points()[:6].double()
     blurred = torch.distributions.Normal(torch.tensor([1.0, -2.0]).double(), (9 + 0.03**2) ** 0.5)
     truth = blurred.log_prob(x).sum(1)
     assert_close(model.log_prob(x), truth, rtol=0, atol=1e-3)
-    bounds = torch.stack([model.log_prob(x, bound=True, seed=seed) for seed in range(40)])
-    error = bounds.std(0) / 40**0.5
-    assert (bounds.mean(0) < truth + 4 * error).all()
-    assert (bounds.mean(0) > truth - 0.2 - 4 * error).all()
+    with torch.no_grad():
+        bounds = model.log_prob(x.repeat(400, 1), bound=True, steps=50).view(400, 6)
+    off = bounds.mean(0) - expected_bound(x, model.planned("ancestral:50").sigmas[::-1])
+    assert (off.abs() < 4 * bounds.std(0) / 400**0.5).all()
     assert (model.anomaly_score(x + 30) > model.anomaly_score(x)).all()
 
 
@@ -363,10 +375,10 @@ def test_values_of_your_own_take_their_place_and_files_say_so(tmp_path):
 def test_gaps_are_filled_with_what_fits():
     model = isotropic("edm")
     x = torch.tensor([[4.0, torch.nan], [torch.nan, 0.0], [1.0, 2.0]])
-    filled = model.impute(x, samples=400, plan="ancestral:20")
+    filled = model.impute(x, samples=100, plan="ancestral:20")
     assert_close(filled[2], x[2])
     assert filled[0, 0] == 4 and filled[1, 1] == 0  # noqa: PT018
-    assert abs(float(filled[0, 1]) + 2) < 4 * 3 / 20 and abs(float(filled[1, 0]) - 1) < 4 * 3 / 20  # noqa: PT018
+    assert abs(float(filled[0, 1]) + 2) < 4 * 3 / 10 and abs(float(filled[1, 0]) - 1) < 4 * 3 / 10  # noqa: PT018
     assert model.impute(x, exact=True).isfinite().all()
 
 
