@@ -37,7 +37,7 @@ from helpers.zoo import (
 )
 from psiphi.basis.errors import ArgumentError, DataError, FileError, MissingVerb, PsiphiError, ShapeError
 from psiphi.basis.registry import models
-from psiphi.models import Generator, LatentModel, _base, _latent
+from psiphi.models import DenoiserModel, Generator, LatentModel, _base, _latent
 from psiphi.models._base import VERBS
 from psiphi.parts import Dirac, DistortionDecoder, Statistics, nll
 
@@ -248,11 +248,13 @@ def test_arrays_flat_rows_and_other_precisions_are_taken(name):
     }
     for verb in verbs_of(model, OF_DATA):
         wanted = ASK[verb](model, x)
+        # A trace that is differentiated takes other kernels, whose rounding the flow carries along.
+        slack = 3e-5 if verb == "log_prob" and isinstance(model, DenoiserModel) else 1e-6
         for form, given in forms.items():
             answer = ASK[verb](model, given)
             assert answer.device == wanted.device
             assert_close(
-                answer, wanted, rtol=1e-6, atol=1e-6, msg=lambda m, v=verb, f=form: f"{v} of {f}: {m}"
+                answer, wanted, rtol=slack, atol=slack, msg=lambda m, v=verb, f=form: f"{v} of {f}: {m}"
             )
 
 

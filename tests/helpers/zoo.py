@@ -82,7 +82,7 @@ CASES = {entry.name: Case(entry.name) for entry in models} | {
     "ddpm": Case("ddpm", dict(plan="ancestral:20")),
     "ddpm-unet": Case("ddpm", dict(net="unet", hidden=(8, 8), plan="ddim:4", classes=CLASSES)),
     "ddpm-velocity": Case(
-        "ddpm", dict(parametrisation="velocity", weighting="likelihood", plan="dpm_solver:6")
+        "ddpm", dict(parametrisation="velocity", weighting="min_snr:5", plan="dpm_solver:6")
     ),
     "ddpm-flow": Case("ddpm", dict(schedule="flow", parametrisation="flow", weighting="flow", plan="ddim:6")),
     "edm": Case("edm", dict(plan="heun:6", classes=CLASSES)),
@@ -135,7 +135,7 @@ def codes(model: Any, rows: int) -> Tensor:
 
 
 SHORT = {"steps": 20, "restarts": 2}  # a search that stops before its end
-FLOW = {"steps": 4, "samples": 1}  # a flow of a few steps
+FLOW = {"steps": 12, "samples": 1}  # a flow of a few steps
 
 # How each verb is asked about rows of data; its answer is a tensor with a row for each.
 ASK: dict[str, Callable[[Any, Any], Tensor]] = {
@@ -157,6 +157,7 @@ ASK: dict[str, Callable[[Any, Any], Tensor]] = {
 OF_DATA = [verb for verb in ASK if verb not in ("decode", "sample")]  # those that are given x
 ALWAYS_EXACT = {  # models whose plain sample is a draw from p(x) already
     "gaussian_mixture", "aae", "waae", "semi_supervised_aae", "wae_mmd", "vae_gan", "gan", "wgan", "wgan_gp",
+    "score_model", "ddpm", "edm",
 }  # fmt: skip
 DISCRETE = {"predict"}  # without a gradient
 

@@ -63,8 +63,10 @@ class DenoiserModel(Model):
         self.classes, self.drop, self.optimizer, self.ema = classes, drop, optimizer, ema
         self.objective = 1.0 * matching(weighting)
 
-    def forward(self, x: Tensor, sigma: Tensor, y: Tensor | None = None) -> Tensor:
-        """D(x, σ, y): (B, *shape), (B,), (B,) or None -> (B, *shape)."""
+    def forward(self, x: Tensor, sigma: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        """D(x, σ, y): (B, *shape), (B,), (B,) or None -> (B, *shape); σ the least of the schedule unless given."""
+        if sigma is None:
+            sigma = self._sigma(None, x).to(x.device)
         return self.denoiser(x, sigma, y)
 
     def players(self) -> list[Player]:
@@ -189,7 +191,8 @@ class DenoiserModel(Model):
         """
         del exact
         steps = self.planned(plan)
-        parts = slices(check_count(n), WIDTH * prod(self.shape))
+        n = check_count(n)
+        parts = slices(n, WIDTH * prod(self.shape))
         begun = self._begin(n, seed, y, steps, guidance, start, parts)
         with progress(self.title, len(steps) * len(parts), quiet) as watch:
             return torch.cat([walk(steps, *each, watch=watch) for each in begun])
@@ -208,7 +211,8 @@ class DenoiserModel(Model):
     ) -> Tensor:
         """States of n draws on their way: the start, then every `every`-th, (t, n, *shape); the last is `sample`."""
         steps = self.planned(plan)
-        parts = slices(check_count(n), WIDTH * prod(self.shape))
+        n = check_count(n)
+        parts = slices(n, WIDTH * prod(self.shape))
         begun = self._begin(n, seed, y, steps, guidance, start, parts)
         return torch.cat([trajectory(steps, *each, every=every) for each in begun], 1)
 
@@ -242,8 +246,9 @@ class DenoiserModel(Model):
         """Noise to σ, then the walk back: (B, *shape) -> (B, *shape), differentiable.
 
         sigma: in the data's units, a quarter of the data's σ unless given; steps: levels from there to the least;
-        plan: `ddim` walks back without noise, `ancestral` with it, as the source's stochastic equation. The gradient
-        needs the memory of one evaluation. Source: Nie et al., "Diffusion models for adversarial purification", 2022.
+        plan: `ddim` walks back without noise, `ancestral` with it, as the source's stochastic equation. Every row gets
+        the same noise, so that none depends on its batch. The gradient needs the memory of one evaluation.
+        Source: Nie et al., "Diffusion models for adversarial purification", 2022.
         """
         unit, least = float(self.statistics.sigma), self.schedule.sigma_min
         x = as_batch(x, self.shape)
@@ -258,7 +263,7 @@ class DenoiserModel(Model):
             unit
         )
         denoiser, y = steady(self, self), self._labels(y, len(x))
-        noise = Noise.of(seed, len(x), self.device, self.dtype)
+        noise = Noise.of(seed, torch.zeros(len(x), dtype=torch.long), self.device, self.dtype)
         parts = []
         for rows in slices(len(x), WIDTH * prod(self.shape)) or [slice(0, 0)]:
             drawn, part = noise.take(rows), x[rows].to(self.device, self.dtype)
@@ -268,7 +273,6 @@ class DenoiserModel(Model):
         return torch.cat(parts)
 
     @verb
-    @torch.no_grad()
     def impute(
         self, x: Any, where: Any = None, *, samples: int = 10, seed: int = 0, exact: bool = False, y: Any = None,
         plan: str | Plan | None = None,
@@ -282,6 +286,12 @@ class DenoiserModel(Model):
         x, seen = gaps(self, x, where)
         if bool(seen.all()):
             return x
+        return torch.where(seen, x, self._filled(x.detach(), seen, samples, seed, exact, y, plan))
+
+    @torch.no_grad()
+    def _filled(
+        self, x: Tensor, seen: Tensor, samples: int, seed: int, exact: bool, y: Any, plan: str | Plan | None
+    ) -> Tensor:
         walked, y = self.planned(plan or self._filling()), self._labels(y, len(x))
         draws, noise = 1 if exact else check_count(samples), Noise.of(seed, len(x), self.device, self.dtype)
         parts = []
@@ -294,7 +304,7 @@ class DenoiserModel(Model):
                 blurred = known + walked.sigma_max * drawn.split("seen").normal(self.shape)
                 begun = torch.where(mask, blurred, self.start(drawn, walked.sigma_max))
                 total += walk(walked, inpainted(self, known, mask), begun, drawn, told) / draws
-            parts.append(torch.where(mask, known, total).to(x.device))
+            parts.append(total.to(x.device))
         return torch.cat(parts)
 
     def _filling(self) -> str:
