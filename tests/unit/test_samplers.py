@@ -35,6 +35,7 @@ from psiphi.samplers import (
     walk,
     walkback,
 )
+from psiphi.samplers._walk import draws
 
 LEVELS = [8.0, 3.0, 1.0, 0.3, 0.1]
 F64 = torch.float64
@@ -101,7 +102,7 @@ def test_a_row_without_evaluation_costs_none():
     assert plan.evaluations == 1
     noise = Noise.of(3, 4)
     seen = trajectory(plan, normal, torch.zeros(4, 2), noise)
-    assert_close(seen[1], 2 * noise.at(0).normal((2,)))
+    assert_close(seen[1], 2 * draws(noise, (2,))(0))
     assert_close(seen[2], seen[1] / 2)
 
 
@@ -284,10 +285,10 @@ def test_gradients_through_a_walk_are_those_of_its_unrolled_steps(name: str):
         return (x @ weight).tanh() / (1 + sigma[:, None] ** 2)
 
     def unrolled(x: Tensor) -> Tensor:
-        held, seen = x, []
+        held, seen, xi = x, [], draws(noise, (2,))
         for i, row in enumerate(PLANS[name]):
             seen.insert(0, bent(x, x.new_full((4,), row.sigma)))
-            x = row.base * held + sum(w * d for w, d in zip(row.d, seen)) + row.up * noise.at(i).normal((2,))
+            x = row.base * held + sum(w * d for w, d in zip(row.d, seen)) + row.up * xi(i)
             held = x if row.commit else held
         return x
 

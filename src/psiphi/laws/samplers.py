@@ -24,6 +24,7 @@ from psiphi.samplers import (
     heun,
     walk,
 )
+from psiphi.samplers._walk import draws
 
 SEED = 18
 LOW, HIGH = 0.1, 10.0
@@ -112,13 +113,13 @@ def _bars(which: str, steps: int) -> Tensor:
 
 def _published(step: Callable[..., Tensor], data: Exact, bars: Tensor, x: Tensor, noise: Noise) -> Tensor:
     """Walk x_T = √ᾱ_T x down to x_0 by `step(i, x, ε̂, ᾱ, ᾱ before, ξ)`, in variance-preserving coordinates."""
-    x = x * bars[-1].sqrt()
+    x, xi = x * bars[-1].sqrt(), draws(noise, x.shape[1:])
     down = [*bars.flip(0).tolist(), 1.0]
     for row, (bar, before) in enumerate(pairwise(down)):
         sigma = torch.full((len(x),), sqrt((1 - bar) / bar), dtype=F64)
         exploded = x / sqrt(bar)
         eps = noise_of(exploded, data(exploded, sigma), sigma)
-        x = step(x, eps, bar, before, noise.at(row).normal(x.shape[1:]) * (before < 1))
+        x = step(x, eps, bar, before, xi(row) * (before < 1))
     return x
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from psiphi.basis.noise import Noise
 from psiphi.samplers._plan import Plan
 
 Points = Float[Tensor, "b *x"]
+MOST, NUMBERS = 16, 1 << 14  # rows of a plan whose noise is drawn at once, and numbers a sample
 
 
 class Denoiser(Protocol):
@@ -35,7 +37,7 @@ def walk(
 ) -> Points:
     """Run a plan from x: x <- base·b + Σ_k d[k]·D_k + up·ξ, row by row.
 
-    noise: of the rows of x, so that no row depends on another; row i of the plan draws from `noise.at(i)`.
+    noise: of the rows of x, so that no row depends on another; what row i of the plan draws: `draws`.
     watch: called with (row, x) after every row, for trajectories. Where x needs a gradient, the evaluations are
     checkpointed: memory holds one at a time. A plan of draws asks `denoiser.draw(x, sigma, noise)`.
     """
@@ -43,6 +45,7 @@ def walk(
         raise ArgumentError(f"{len(x)} points need noise of as many rows; got {len(noise)}.")
     ask = _drawing(denoiser) if plan.drawn else _mean(denoiser, y)
     committed, seen = x, deque[Tensor](maxlen=max(1, plan.memory))
+    xi = draws(noise, x.shape[1:])
     for i, row in enumerate(plan):
         if row.d:
             sigma = x.new_full((len(x),), row.sigma)
@@ -52,12 +55,30 @@ def walk(
             if weight:
                 x = torch.add(x, denoised, alpha=weight)
         if row.up:
-            x = torch.add(x, noise.at(i).normal(x.shape[1:]).to(x), alpha=row.up)
+            x = torch.add(x, xi(i).to(x), alpha=row.up)
         if row.commit:
             committed = x
         if watch is not None:
             watch(i, x)
     return x
+
+
+def draws(noise: Noise, shape: Sequence[int]) -> Callable[[int], Tensor]:
+    """ξ of row i of a plan, (B, *shape), drawn for several rows at once: to seed a generator costs as much as to draw.
+
+    For how many depends on the shape of a sample alone, so that a sample is the same in any batch.
+    """
+    many = max(1, min(MOST, NUMBERS // max(1, prod(shape))))
+    held: dict[int, Tensor] = {}
+
+    def xi(i: int) -> Tensor:
+        block, place = divmod(i, many)
+        if block not in held:
+            held.clear()
+            held[block] = noise.at(block).normal((many, *shape))
+        return held[block][:, place]
+
+    return xi
 
 
 def _mean(denoiser: Any, y: Tensor | None) -> Callable[[Tensor, Tensor, Noise], Tensor]:
