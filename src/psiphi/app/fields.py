@@ -84,17 +84,15 @@ def field(model: Any, x: Any, sigma: float | None = None, fine: int = FINE) -> F
 
 def _flow_energy(model: Any, x: Tensor, sigma: float) -> Tensor:
     """−ln p_σ(x) by the probability flow from σ to the schedule's end."""
-    from psiphi.formulas.distributions import DiagonalNormal
     from psiphi.formulas.schedules import exponential
     from psiphi.models._base import evaluating
     from psiphi.samplers._likelihood import flow_log_prob
 
     told = model.statistics
     end = max(model.schedule.sigma_max * float(told.sigma), 2 * sigma)
-    prior = DiagonalNormal(told.mean, (told.std**2 + end**2).log() / 2, 1)
     with evaluating(model):
         levels = exponential(sigma, end).sigmas(FLOW_LEVELS)
-        return -flow_log_prob(model, x.to(model.device, model.dtype), levels, prior).cpu()
+        return -flow_log_prob(model, x.to(model.device, model.dtype), levels, told.blurred(end)).cpu()
 
 
 def potential(slope: Tensor, dx: float, dy: float) -> Tensor:
@@ -241,10 +239,11 @@ def paths(
 
 
 def _begin(model: Any, noise: Noise, sigma: float, start: str) -> Tensor:
+    from psiphi.models._walks import begin
+
     if hasattr(model, "start"):
         return model.start(noise, sigma, start)
-    spread = (model.statistics.std**2 + sigma**2).sqrt()
-    return model.statistics.mean + spread * noise.split("start").normal(model.shape)
+    return begin(model.statistics.blurred(sigma), noise)
 
 
 def _thinned(count: int, most: int) -> list[int]:

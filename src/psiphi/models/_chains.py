@@ -12,7 +12,7 @@ from torch import Tensor
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.models._base import check_count, slices
-from psiphi.models._walks import plan_of, progress
+from psiphi.models._walks import begin, plan_of, progress
 from psiphi.samplers import Plan, langevin, walk
 
 STEPS = 200
@@ -49,12 +49,11 @@ def chain_plan(model: Any, plan: str | Plan | None, exact: bool) -> Plan:
 def chain(model: Any, n: int, seed: int, plan: Plan, quiet: bool) -> Tensor:
     """n ends of the walk from N(m, v + σ²), m and v the data's mean and variance: (n, *shape)."""
     noise = Noise.of(seed, check_count(n), model.device, model.dtype)
-    spread = (model.statistics.std**2 + plan.sigma_max**2).sqrt()
     parts, done = slices(n, prod(model.shape)), []
     with progress(model.title, plan.evaluations * len(parts), quiet) as watch:
         for rows in parts:
             part = noise.take(rows)
-            start = model.statistics.mean + spread * part.split("start").normal(model.shape)
+            start = begin(model.statistics.blurred(plan.sigma_max), part)
             done.append(walk(plan, _OneLevel(model), start, part, watch=watch))
     return torch.cat(done)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite, prod
 from typing import Any, ClassVar
 
@@ -14,11 +15,10 @@ from psiphi.basis.noise import Noise
 from psiphi.basis.shapes import as_batch
 from psiphi.formulas.calculus import per_row
 from psiphi.formulas.denoising import Parametrisation, Weighting, score_of
-from psiphi.formulas.distributions import DiagonalNormal
 from psiphi.formulas.schedules import Schedule, ScheduleWarning, exponential
 from psiphi.models._base import Model, check_count, check_unlabelled, one_each, slices, steady, verb
 from psiphi.models._impute import gaps
-from psiphi.models._walks import plan_of, progress
+from psiphi.models._walks import begin, plan_of, progress
 from psiphi.parts import Batch, Clock, Player, Statistics, adam
 from psiphi.parts.denoiser import Denoiser, DenoisingTrace, levels, matching
 from psiphi.samplers import Plan, classifier_free, inpainted, trajectory, walk
@@ -160,8 +160,10 @@ class DenoiserModel(Model):
             raise ArgumentError(
                 f"a start is 'data', N(m, v + σ²), or 'standard', N(m, σ_d² + σ²); got {kind!r}."
             )
-        spread = self.statistics.std if kind == "data" else self.statistics.sigma
-        return self.statistics.mean + (spread**2 + sigma**2).sqrt() * noise.split("start").normal(self.shape)
+        p = self.statistics.blurred(sigma)
+        if kind == "standard":
+            p = replace(p, log_scale=(self.statistics.sigma**2 + sigma**2).log() / 2)
+        return begin(p, noise)
 
     def planned(self, plan: str | Plan | None = None) -> Plan:
         """The plan, in the data's units, of a text such as `heun:18` or `ddim:50,eta=1`; a plan as it is."""
@@ -232,12 +234,12 @@ class DenoiserModel(Model):
         denoiser: Any = self if guidance is None else classifier_free(self, float(guidance))
         noise = Noise.of(seed, n, self.device, self.dtype)
 
-        def begin(rows: slice) -> tuple[Any, Tensor, Noise, Tensor | None]:
+        def part(rows: slice) -> tuple[Any, Tensor, Noise, Tensor | None]:
             told = None if labels is None else labels[rows].to(self.device)
             drawn = noise.take(rows)
             return denoiser, self.start(drawn, plan.sigma_max, start), drawn, told
 
-        return (begin(rows) for rows in parts)
+        return (part(rows) for rows in parts)
 
     @verb
     def project(
@@ -316,10 +318,6 @@ class DenoiserModel(Model):
         """Whether `log_prob` depends on its seed: the trace of many coordinates is estimated."""
         return prod(self.shape) > EXACT_TRACE
 
-    def _prior(self, sigma: float) -> DiagonalNormal:
-        variance = self.statistics.std**2 + sigma**2
-        return DiagonalNormal(self.statistics.mean, variance.log() / 2, len(self.shape))
-
     @verb
     def log_prob(
         self, x: Any, samples: int = 1, seed: int = 0, *, y: Any = None, bound: bool = False, steps: int | None = None
@@ -339,7 +337,10 @@ class DenoiserModel(Model):
                 f"the probability flow runs between two levels of noise, and {self.schedule} has one: bound=True."
             )
         lines = (self.schedule.sigmas(count) if bound else self.schedule.even(count + 1)) * unit
-        prior, noise = self._prior(float(lines[0])), Noise.of(seed, len(x), self.device, self.dtype)
+        prior, noise = (
+            self.statistics.blurred(float(lines[0])),
+            Noise.of(seed, len(x), self.device, self.dtype),
+        )
         draws = check_count(samples) if bound or self.estimates else 1
         parts = []
         for rows in slices(len(x), WIDTH * prod(self.shape)) or [slice(0, 0)]:
@@ -360,7 +361,7 @@ class DenoiserModel(Model):
         """−(bound on ln p(x)) from 16 levels and the same noise for every row, (B,), in nats, higher = stranger."""
         unit = float(self.statistics.sigma)
         lines = self.schedule.even(BOUND_LEVELS) * unit
-        prior, noise = self._prior(float(lines[0])), Noise.of(0, 1, self.device, self.dtype)
+        prior, noise = self.statistics.blurred(float(lines[0])), Noise.of(0, 1, self.device, self.dtype)
         same = [noise.at(i).normal(self.shape) for i in range(len(lines))]
         return self._map(lambda part: -log_prob_bound(self, part, lines, prior, lambda i: same[i]), x)
 

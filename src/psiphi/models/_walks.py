@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from psiphi.basis.errors import ArgumentError
+from psiphi.basis.noise import Noise
+from psiphi.formulas.distributions import DiagonalNormal
 from psiphi.formulas.schedules import Schedule, exponential, karras
 from psiphi.samplers import Plan, samplers
 
@@ -65,6 +68,11 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
+
+
+def begin(p: DiagonalNormal, noise: Noise) -> Tensor:
+    """Where walks start: a draw of p, of the shape of one sample, for each row of the noise."""
+    return p.mean + p.log_scale.exp() * noise.split("start").normal(p.mean.shape)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from psiphi.basis.shapes import Shape
+from psiphi.formulas.distributions import DiagonalNormal
 
 
 class Statistics(nn.Module):
@@ -49,6 +50,10 @@ class Statistics(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """To the network's units: (x − mean)/σ."""
         return (x - self.mean).div_(self.sigma)
+
+    def blurred(self, sigma: float | Tensor) -> DiagonalNormal:
+        """N(m, v + σ²), v the variance of each coordinate: what the data's first two moments are under noise of σ."""
+        return DiagonalNormal(self.mean, (self.std**2 + sigma**2).log() / 2, len(self.shape))
 
     def inverse(self, u: Tensor) -> Tensor:
         """To the data's units: mean + σ u."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import log, sqrt
-from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import Registry
 from psiphi.formulas.schedules import Schedule
@@ -48,6 +48,16 @@ def _last(s: float) -> Row:
     return Row(s, 0.0, (1.0,))
 
 
+def _deviation(s: float, t: float) -> float:
+    """Of the state at t given the one at s and x₀: t √(1 − r²)."""
+    return t * sqrt(1 - (t / s) ** 2)
+
+
+def _reverse(s: float, t: float, up: float) -> Row:
+    """To the mean of the state at t given the one at s and x₀ = D: r² x + (1 − r²) D, and noise."""
+    return Row(s, (t / s) ** 2, (1 - (t / s) ** 2,), up)
+
+
 def _euler(s: float, t: float, commit: bool = True) -> Row:
     return Row(s, t / s, (1 - t / s,), commit=commit)
 
@@ -61,13 +71,13 @@ def ancestral(sigmas: Levels, steps: int | None = None, *, variance: str = "smal
     Source: Ho, Jain, Abbeel, 2020, algorithm 2 and section 3.2.
     """
     ups = {
-        "small": lambda s, t: t * sqrt(1 - (t / s) ** 2),
+        "small": _deviation,
         "large": lambda s, t: sqrt((s * s - t * t) * (1 + t * t) / (1 + s * s)),
     }
     if variance not in ups:
         raise ArgumentError(f"the variance of ancestral steps is small or large; got {variance!r}.")
     levels = falling(sigmas, steps)
-    rows = [Row(s, (t / s) ** 2, (1 - (t / s) ** 2,), ups[variance](s, t)) for s, t in pairwise(levels)]
+    rows = [_reverse(s, t, ups[variance](s, t)) for s, t in pairwise(levels)]
     return join(f"ancestral({variance})", [*rows, _last(levels[-1])])
 
 
@@ -82,7 +92,7 @@ def ddim(sigmas: Levels, steps: int | None = None, *, eta: float = 0.0) -> Plan:
         raise ArgumentError(f"eta lies between 0 (no noise) and 1 (ancestral); got {eta!r}.")
     levels, rows = falling(sigmas, steps), []
     for s, t in pairwise(levels):
-        up = eta * t * sqrt(1 - (t / s) ** 2)
+        up = eta * _deviation(s, t)
         base = sqrt(t * t - up * up) / s
         rows.append(Row(s, base, (1 - base,), up))
     return join(f"ddim({eta:g})", [*rows, _last(levels[-1])])
@@ -153,7 +163,7 @@ def annealed_langevin(
     denoising step: Jolicoeur-Martineau et al., "Adversarial score matching and improved sampling", 2021, section 3.1.
     """
     levels = falling(sigmas, steps)
-    _whole("repeats", repeats, 1)
+    check_whole("repeats", repeats, 1)
     share = 0.1 if step is None else 0.5 * step / levels[-1] ** 2
     rows = [row for s in levels for row in [_langevin(s, share * s * s)] * repeats]
     return join("annealed_langevin", [*rows, _last(levels[-1])] if denoise else rows)
@@ -169,9 +179,9 @@ def predictor_corrector(
     Source: Song et al., 2021, algorithm 1.
     """
     levels, rows = falling(sigmas, steps), []
-    _whole("corrections", corrections, 0)
+    check_whole("corrections", corrections, 0)
     for s, t in pairwise(levels):
-        rows.append(Row(s, (t / s) ** 2, (1 - (t / s) ** 2,), t * sqrt(1 - (t / s) ** 2)))
+        rows.append(_reverse(s, t, _deviation(s, t)))
         rows += [_langevin(t, ratio * t * t)] * corrections
     return join("predictor_corrector", [*rows, _last(levels[-1])])
 
@@ -195,11 +205,6 @@ def walkback(
 
 
 def _check_level(sigma: float, steps: int) -> None:
-    _whole("steps", steps, 1)
+    check_whole("steps", steps, 1)
     if not 0 < sigma < float("inf"):
         raise ArgumentError(f"a chain needs a finite σ > 0; got {sigma!r}.")
-
-
-def _whole(what: str, count: Any, least: int) -> None:
-    if not isinstance(count, Integral) or count < least:
-        raise ArgumentError(f"{what} is a whole number of at least {least}; got {count!r}.")

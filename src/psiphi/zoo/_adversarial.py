@@ -133,12 +133,11 @@ def _adversary(
     check_latent(latent_dim, None)
     classes = check_whole("classes", classes, 0)
     positive("lr", optimizer.lr)
-    check_ema(ema)
     psi = decoder_network(net, generator, latent_dim + classes, shape, hidden, seed, activation, "generator")
     judge = critic_of(
         net, critic, shape, hidden, seed, game, lipschitz, statistics=statistics, pack=pack, classes=classes
     )  # fmt: skip
     return Generator(
         statistics, latent_dim, psi, judge, StandardPrior(latent_dim), classes=classes, optimizer=optimizer,
-        steps=check_whole("steps", steps), ema=ema,
+        steps=check_whole("steps", steps), ema=check_ema(ema),
     )  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf, prod
-from numbers import Integral
 from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError, ShapeError
 from psiphi.basis.noise import forked
 from psiphi.basis.shapes import Shape, show
@@ -75,21 +75,16 @@ def check_weights(**weights: Any) -> None:
             raise ArgumentError(f"{name} must be a number of at least 0; got {value!r}.")
 
 
-def check_whole(name: str, count: Any, least: int = 1) -> int:
-    if not isinstance(count, Integral) or count < least:
-        raise ArgumentError(f"{name} is a whole number of at least {least}; got {count!r}.")
-    return int(count)
-
-
 def positive(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or not 0 < float(value) < inf:
         raise ArgumentError(f"{name} must be a number above 0; got {value!r}.")
     return float(value)
 
 
-def check_ema(ema: Any) -> None:
+def check_ema(ema: Any) -> float | None:
     if ema is not None and not (isinstance(ema, float | int) and 0 <= ema < 1):
         raise ArgumentError(f"ema is the decay of an average, at least 0 and below 1, or None; got {ema!r}.")
+    return ema
 
 
 def encoder_network(

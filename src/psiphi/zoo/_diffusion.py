@@ -8,9 +8,10 @@ from torch import nn
 
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import models
-from psiphi.basis.shapes import Shape, as_shape
+from psiphi.basis.shapes import as_shape
+from psiphi.formulas import schedules
 from psiphi.formulas.denoising import PARAMETRISATIONS, WEIGHTINGS, Weighting, min_snr
-from psiphi.formulas.schedules import Schedule, exponential, schedule
+from psiphi.formulas.schedules import Schedule
 from psiphi.models import DenoiserModel
 from psiphi.models._walks import plan_of
 from psiphi.parts import Statistics, adam
@@ -40,22 +41,11 @@ def score_model(
     Source: Song & Ermon, "Generative modeling by estimating gradients of the data distribution", 2019, eq. 6, with the
     ladder of "Improved techniques for training score-based generative models", 2020.
     """
-    line = exponential(sigma_min, sigma_max, check_whole("levels", levels))
-    return _denoiser(
-        as_shape(shape),
-        line,
-        "score",
-        "simple",
-        plan,
-        classes,
-        drop,
-        ema,
-        net,
-        hidden,
-        network,
-        adam(lr),
-        seed,
-    )
+    ladder = schedules.exponential(sigma_min, sigma_max, check_whole("levels", levels))
+    return ddpm(
+        shape, schedule=ladder, parametrisation="score", plan=plan, classes=classes, drop=drop, ema=ema, net=net,
+        hidden=hidden, network=network, lr=lr, seed=seed,
+    )  # fmt: skip
 
 
 @models.register
@@ -81,17 +71,25 @@ def ddpm(
     `exponential:σ_min,σ_max`, or a `psiphi.samplers.schedules.Schedule`. parametrisation: what the network gives,
     `noise`, `velocity`, `edm`, `flow`, `score` or `denoised`; a perceptron on images learns the velocity far better
     than the noise. weighting: `simple`, `min_snr:5`, `likelihood`, `edm`, `flow`, `denoised`, or a value. plan: what
-    `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes:
-    labels that the network is told, 0 for none; drop: share of rows whose label it is not told, without which there is
-    neither guidance nor a draw without label. ema:
-    decay of the average of the weights, None for none. lr: of Adam. net: `mlp` or `unet`; hidden: widths of the
-    layers, or channels of the levels; network: a module of your own, (x (B, *shape), ¼ ln σ (B,), y (B,) or None) ->
-    (B, *shape).
+    `sample` walks, e.g. `ancestral`, `ddim:50`, `dpm_solver:20`, `heun:18`. classes: labels that the network is told,
+    0 for none; drop: share of rows whose label it is not told, without which there is neither guidance nor a draw
+    without label. ema: decay of the average of the weights, None for none. lr: of Adam. net: `mlp` or `unet`; hidden:
+    widths of the layers, or channels of the levels; network: a module of your own, (x (B, *shape), ¼ ln σ (B,), y (B,)
+    or None) -> (B, *shape).
     Source: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, algorithm 1.
     """
-    return _denoiser(
-        as_shape(shape), schedule, parametrisation, weighting, plan, classes, drop, ema, net, hidden, network,
-        adam(lr), seed,
+    shape, line = as_shape(shape), schedules.schedule(schedule)
+    if parametrisation not in PARAMETRISATIONS:
+        raise ArgumentError(
+            f"a network gives {', '.join(PARAMETRISATIONS)}; got parametrisation={parametrisation!r}."
+        )
+    line.check(parametrisation)
+    plan_of(plan, line)
+    classes, statistics = check_whole("classes", classes, 0), Statistics(shape)
+    return DenoiserModel(
+        statistics, denoiser_network(net, network, shape, hidden, classes, seed), line,
+        parametrisation=PARAMETRISATIONS[parametrisation], weighting=_weighting(weighting), plan=plan, classes=classes,
+        drop=_drop(drop), optimizer=adam(positive("lr", lr)), ema=check_ema(ema),
     )  # fmt: skip
 
 
@@ -115,60 +113,10 @@ def edm(
     ln σ ~ N(−0.5, 1.2²) in units of the data's σ, which is measured. The rest as in `ddpm`.
     Source: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022, table 1.
     """
-    return _denoiser(
-        as_shape(shape),
-        schedule,
-        "edm",
-        "edm",
-        plan,
-        classes,
-        drop,
-        ema,
-        net,
-        hidden,
-        network,
-        adam(lr),
-        seed,
-    )
-
-
-def _denoiser(
-    shape: Shape,
-    given: str | Schedule,
-    parametrisation: str,
-    weighting: str | Weighting,
-    plan: str,
-    classes: int,
-    drop: float,
-    ema: float | None,
-    net: str,
-    hidden: Sequence[int] | None,
-    network: nn.Module | None,
-    optimizer: adam,
-    seed: int,
-) -> DenoiserModel:
-    line, statistics = schedule(given), Statistics(shape)
-    if parametrisation not in PARAMETRISATIONS:
-        raise ArgumentError(
-            f"a network gives {', '.join(PARAMETRISATIONS)}; got parametrisation={parametrisation!r}."
-        )
-    positive("lr", optimizer.lr)
-    check_ema(ema)
-    line.check(parametrisation)
-    plan_of(plan, line)
-    classes = check_whole("classes", classes, 0)
-    return DenoiserModel(
-        statistics,
-        denoiser_network(net, network, shape, hidden, classes, seed),
-        line,
-        parametrisation=PARAMETRISATIONS[parametrisation],
-        weighting=_weighting(weighting),
-        plan=plan,
-        classes=classes,
-        drop=_drop(drop),
-        optimizer=optimizer,
-        ema=ema,
-    )
+    return ddpm(
+        shape, schedule=schedule, parametrisation="edm", weighting="edm", plan=plan, classes=classes, drop=drop,
+        ema=ema, net=net, hidden=hidden, network=network, lr=lr, seed=seed,
+    )  # fmt: skip
 
 
 def _drop(share: float) -> float:
