@@ -29,12 +29,12 @@ def linear(k: int = 3, dtype: torch.dtype = torch.float32) -> nn.Sequential:
 def test_normalisation_is_in_front_of_the_model():
     net, x = linear(), data()
     by_hand = white_box(lambda x: net((x - 0.3) / 0.2))
-    assert_close(white_box(net, mean=0.3, std=0.2).logits(x), by_hand.logits(x))
+    assert_close(white_box(net, mean=0.3, std=0.2).look(x).said, by_hand.look(x).said)
     rgb = nn.Flatten()
     x = torch.rand(2, 3, 2, 2)
     mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
     theory = (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    assert_close(white_box(rgb, mean=mean, std=std).logits(x), theory.flatten(1))
+    assert_close(white_box(rgb, mean=mean, std=std).look(x).said[0], theory.flatten(1))
 
 
 def test_the_attack_stays_in_the_datas_units():
@@ -49,10 +49,10 @@ def test_the_attack_stays_in_the_datas_units():
 
 def test_gradient_is_autograds():
     net, x = linear(dtype=torch.float64), data(dtype=torch.float64)
-    logits, score, gradient = white_box(net, mean=0.5, std=0.1).gradient(x, lambda z: z[:, 1] - z[:, 0])
+    reply = white_box(net, mean=0.5, std=0.1).climb(x, lambda z: z[:, 1] - z[:, 0])
     theory = (net[1].weight[1] - net[1].weight[0]).detach().view(1, 4, 4) / 0.1
-    assert_close(gradient, theory.expand(6, 1, 4, 4))
-    assert_close(score, logits[:, 1] - logits[:, 0])
+    assert_close(reply.gradient, theory.expand(6, 1, 4, 4))
+    assert_close(reply.value, reply.said[0, :, 1] - reply.said[0, :, 0])
 
 
 def test_every_row_sent_is_counted():
@@ -167,7 +167,7 @@ def test_bad_settings_get_a_sentence():
         (lambda: white_box(linear(), bounds=(1, 0)), "lower first"),
         (lambda: white_box(linear(), std=0.0), "positive"),
         (lambda: Linf(-1), "at least 0"),
-        (lambda: L2(float("nan")), "finite"),
+        (lambda: L2(float("nan")), "radius of at least 0"),
         (lambda: Linf("big"), "needs a radius"),
         (lambda: pgd(Linf(0.1), steps=0), "steps is an integer of at least 1"),
         (lambda: pgd(Linf(0.1), step=-1.0), "step is a finite length"),

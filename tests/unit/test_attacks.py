@@ -356,7 +356,7 @@ def test_threats_are_read_from_text():
     assert threats.parse("linf:0.2") == Linf(0.2)
     assert threats.parse(" L2:1.5") == L2(1.5)
     assert threats.parse("linf:8/255") == Linf(8 / 255)
-    for text in ("linf", "l7:1", "linf:", "linf:-1", "linf:1/0", "l2:many"):
+    for text in ("lin", "l7:1", "linf:", "linf:-1", "linf:1/0", "l2:many"):
         with pytest.raises(ArgumentError, match=r"e\.g\. linf:0\.2 or linf:8/255"):
             threats.parse(text)
 

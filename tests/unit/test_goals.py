@@ -91,10 +91,10 @@ def test_success_is_a_strict_margin_scaled_with_the_dtype():
     ):
         z = torch.tensor([[-100.0, -100.0 + gap]])
         assert goals.succeeded(z, y).item() is success
-        assert goals.undecided(z, y).item() is undecided
+        assert goals.standing(z, y).item() == (2 if success else int(undecided))
     assert goals.succeeded(torch.tensor([[-100.0, -100.0 + 5e-4]], dtype=torch.float64), y).item()
     assert_close(goals.tolerance(torch.tensor([[3.0, -50.0]])), torch.tensor([5e-4]))
-    assert goals.undecided(torch.zeros(1, 2), y).item()
+    assert goals.standing(torch.zeros(1, 2), y).item() == 1
     assert not goals.succeeded(torch.zeros(1, 2), y).item()
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psiphi.basis.errors import AccessError, DataError, ShapeError
+from psiphi.basis.errors import AccessError, ArgumentError, DataError, ShapeError
 from psiphi.basis.shapes import as_float, check_finite, show
 from psiphi.formulas.geometry import Box
 
 
-def as_points(x: Any, box: Box) -> Tensor:
-    """`x` as a float batch (B, *x) inside the box; uint8 means k/255."""
+def as_points(x: Any) -> Tensor:
+    """`x` as a finite float batch (B, *x); uint8 means k/255."""
     try:
         x = x.detach() if isinstance(x, Tensor) else torch.as_tensor(x)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -27,14 +27,45 @@ def as_points(x: Any, box: Box) -> Tensor:
         )
     x = as_float(x)
     check_finite(x)
-    if x.numel():
-        least, most = float(x.min()), float(x.max())
-        if least < box.lo or most > box.hi:
-            raise AccessError(
-                f"x lies in [{least:g}, {most:g}], outside the bounds [{box.lo:g}, {box.hi:g}] of the "
-                f"access: scale x, or say white_box(model, bounds=({least:g}, {most:g}))."
-            )
     return x
+
+
+def check_inside(x: Tensor, box: Box) -> None:
+    if (outside := (x < box.lo) | (x > box.hi)).any():
+        least, most = float(x.min()), float(x.max())
+        raise AccessError(
+            f"x lies in [{least:g}, {most:g}], outside the bounds [{shown(box.lo)}, {shown(box.hi)}] of the access in "
+            f"{int(outside.sum())} numbers: scale x, or say white_box(model, bounds=({least:g}, {most:g}))."
+        )
+
+
+def as_bounds(bounds: Any) -> tuple[Tensor, Tensor]:
+    """Two numbers, or two lists of one a channel, checked."""
+    try:
+        lo, hi = (torch.as_tensor(b, dtype=torch.float64) for b in bounds)
+        lo, hi = torch.broadcast_tensors(lo, hi)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(
+            f"bounds need two numbers, or two lists of one a channel; got {bounds!r}."
+        ) from None
+    if lo.ndim > 1 or not (lo < hi).all() or not (lo.isfinite() & hi.isfinite()).all():
+        raise ArgumentError(f"bounds need finite numbers, the lower first; got {bounds!r}.")
+    return lo, hi
+
+
+def as_box(bounds: tuple[Tensor, Tensor], x: Tensor) -> Box:
+    """The box of data like `x`: floats, or tensors (1, C, 1, ...)."""
+    lo, hi = bounds
+    return Box(float(lo), float(hi)) if lo.ndim == 0 else Box(*(as_channels(b, x, "bounds") for b in bounds))
+
+
+def shown(bound: float | Tensor) -> str:
+    """A bound in words."""
+    return (
+        f"{bound:g}"
+        if not isinstance(bound, Tensor)
+        else str([round(b, 6) for b in bound.flatten().tolist()])
+    )
 
 
 def _rows(bad: Tensor) -> str:
@@ -124,16 +155,14 @@ def check_repeatable(first: Tensor, second: Tensor) -> None:
         )
 
 
-def as_channels(values: float | Sequence[float] | Tensor | None, x: Tensor) -> Tensor | None:
+def as_channels(values: float | Sequence[float] | Tensor, x: Tensor, what: str = "mean and std") -> Tensor:
     """A scalar, or one number a channel, in a shape that broadcasts over x (B, C, ...)."""
-    if values is None:
-        return None
     values = torch.as_tensor(values, dtype=x.dtype, device=x.device)
     if values.ndim == 0:
         return values
     if values.ndim == 1 and x.ndim >= 2 and len(values) in (1, x.shape[1]):
         return values.view(1, -1, *[1] * (x.ndim - 2))
     raise ShapeError(
-        f"mean and std are one number, or one a channel; got shape {show(values.shape)} for x of shape "
+        f"{what} are one number, or one a channel; got shape {show(values.shape)} for x of shape "
         f"{show(x.shape)}."
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from torch import Tensor
 
-from psiphi.access import WhiteBox, white_box
-from psiphi.attacks import engine
+from psiphi.access import Access, white_box
+from psiphi.attacks import _curve, engine
 from psiphi.attacks._protocols import Search, Threat
 from psiphi.attacks._result import Result
+from psiphi.attacks._targets import Targets, check_targets
 from psiphi.formulas.goals import Goal
 
 Kind = Literal["fixed-perturbation", "minimum-norm"]
@@ -19,16 +20,24 @@ Kind = Literal["fixed-perturbation", "minimum-norm"]
 
 @dataclass(frozen=True, repr=False)
 class Attack:
-    """What may change (threat), what to reach (goal, a score to raise), how to move (search)."""
+    """What may change (threat), what to reach (goal, a score to raise), how to move (search).
+
+    targets: classes to reach where the call names none: "least-likely" and "random" ones, a function
+    (logits (n, K), y (n,)) -> classes (n,), "all" for the best over every other class, None for any but the label.
+    """
 
     threat: Threat
     goal: Goal
     search: Search
     kind: Kind = "fixed-perturbation"
+    targets: Targets = None
+
+    def __post_init__(self) -> None:
+        check_targets(self.targets)
 
     def __call__(
         self,
-        classifier: Callable[[Tensor], Tensor] | WhiteBox,
+        classifier: Callable[[Tensor], Tensor] | Access,
         x: Any,
         y: Any = None,
         *,
@@ -39,37 +48,50 @@ class Attack:
         on_progress: Callable[[int, int], None] | None = None,
         rows: range | Tensor | None = None,
     ) -> Result:
-        """Attack the rows of `x` (B, *x).
+        """Attack the rows of `x` (B, *x), an array, a tensor, or batches (x, y) such as a DataLoader's.
 
         `classifier` is an access, or a module or function that returns logits (B, K). `y` (B,) are the
         true labels, by default the classifier's own answers; `target` (B,) or one integer are classes to
-        reach, instead of any but `y`. Row i depends on (`seed`, i) alone, not on `batch_size`; `rows` gives
-        the i of each row where `x` is a part of a larger batch. `stop_early` lets a row leave once its goal
-        holds; without it every row, the already misclassified too, takes all its steps (adversarial
-        training). `batch_size` is by default 64 on a CPU, where caches are small, and 512 elsewhere.
+        reach, instead of any but `y`, or a name of `targets`. Row i depends on (`seed`, i) alone, not on
+        `batch_size`; `rows` gives the i of each row where `x` is a part of a larger batch. `stop_early` lets a row
+        leave once its goal holds; without it every row, the already misclassified too, takes all its steps
+        (adversarial training). `batch_size` is by default 64 on a CPU, where caches are small, and 512 elsewhere.
         `on_progress(finished, of)` is called as rows leave.
 
         The classifier is left as it was found: parameters, gradients, buffers, modes, random state.
         Raises `AccessError`, `DataError`, `ShapeError`, `ArgumentError`.
         """
-        return engine.run(
-            self,
-            white_box(classifier),
-            x,
-            y,
-            target,
-            seed=seed,
-            batch_size=batch_size,
-            stop_early=stop_early,
-            on_progress=on_progress,
-            rows=rows,
-        )
+        how = {"seed": seed, "batch_size": batch_size, "stop_early": stop_early, "on_progress": on_progress}
+        chosen = self.targets if target is None else target
+        return engine.attack(self, white_box(classifier), x, y, chosen, rows, how)
+
+    def curve(
+        self,
+        classifier: Callable[[Tensor], Tensor] | Access,
+        x: Any,
+        y: Any = None,
+        *,
+        eps: Sequence[float],
+        independent: bool = False,
+        **how: Any,
+    ) -> _curve.Curve:
+        """Robust accuracy at each radius of `eps`, in the threat's norm.
+
+        By bisection: each sample is attacked at ⌈log2(m + 1)⌉ of the m radii, which takes a sample that breaks at a
+        radius to break at every larger one; `independent` attacks each sample at each radius instead. Of a
+        minimum-norm attack, one run gives all. A step of the attack that is given in the data's units stays as it
+        is at every radius. `how` goes to the attack.
+        """
+        return _curve.curve(self, white_box(classifier), x, y, eps, independent, how)
 
     def __repr__(self) -> str:
         recipe = getattr(self, "recipe", None)
         if recipe is None:
-            goal = getattr(self.goal, "__name__", repr(self.goal))
-            return f"Attack({self.threat!r}, goal={goal}, search={self.search!r}, kind={self.kind!r})"
-        threat, *rest = recipe["arguments"].items()
-        said = [repr(threat[1]), *(f"{name}={value!r}" for name, value in rest if value is not None)]
-        return f"{recipe['attack']}({', '.join(said)})"
+            told = {f.name: getattr(self, f.name) for f in fields(self)}
+            told["goal"] = getattr(self.goal, "__name__", repr(self.goal))
+            return (
+                f"Attack({', '.join(f'{name}={value}' for name, value in told.items() if value is not None)})"
+            )
+        given = {name: value for name, value in recipe["arguments"].items() if value is not None}
+        threat = [repr(given.pop("threat"))] if "threat" in given else []
+        return f"{recipe['attack']}({', '.join(threat + [f'{name}={value!r}' for name, value in given.items()])})"

@@ -16,7 +16,7 @@ from torch import Tensor
 from psiphi.basis.noise import Noise
 from psiphi.formulas.geometry import Box
 
-Needs = Literal["labels", "scores", "gradient"]
+Needs = Literal["labels", "scores", "gradient", "jacobian"]
 
 
 class Threat(Protocol):
@@ -42,17 +42,40 @@ class Threat(Protocol):
         """How large the change from `x` to `v` is, (b,)."""
         ...
 
+    def reach(self, a: Tensor, b: Tensor, x: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+        """The least δ with ⟨a, δ⟩ ≥ b and x + δ in the box, (b, *x), and whether there is one, (b,)."""
+        ...
+
+    def dual(self, g: Tensor) -> Tensor:
+        """The largest ⟨g, δ⟩ of a change of size 1, (b,)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the access says about n points."""
+    """What is known of n points.
+
+    score      of the goal, (n,); of an access that shows labels only, 1 where the goal holds and −1 elsewhere
+    broken     whether the goal holds by more than rounding, (n,)
+    gradient   of the score, (n, *x), where the search needs "gradient"
+    gaps       values any one of which is positive once the goal holds, (n, R), where it needs "jacobian"
+    jacobian   of the gaps, (n, R, *x)
+    label      (n,) where it needs "labels"
+    """
 
     score: Tensor
+    broken: Tensor
     gradient: Tensor | None = None
+    gaps: Tensor | None = None
+    jacobian: Tensor | None = None
+    label: Tensor | None = None
 
 
 class Search(Protocol):
-    """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access."""
+    """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access.
+
+    A search that needs "jacobian" may have `rivals`, the number of other classes that it looks at.
+    """
 
     needs: ClassVar[Needs]
 

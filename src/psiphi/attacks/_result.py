@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from psiphi.basis import files
-from psiphi.basis.errors import FileError
+from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import wilson
 
-_FORMAT = "psiphi attack result 1"
+_FORMAT = "psiphi attack result 2"
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +34,9 @@ class Result:
     score          of the goal at x
     forwards, backwards   rows sent through the model, and back, for each row
     kind           'fixed-perturbation' or 'minimum-norm'
+    row            the number of each row in the whole batch, of which this may be a part
+    target         the class that each row was to reach; None where it was any but the label
+    share          of fresh draws of a random classifier in which the goal holds; None of a deterministic one
     """
 
     x: Tensor
@@ -44,8 +48,11 @@ class Result:
     score: Tensor
     forwards: Tensor
     backwards: Tensor
+    row: Tensor
     kind: str
     targeted: bool = False
+    target: Tensor | None = None
+    share: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -58,8 +65,10 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        """Robust accuracy; NaN without rows."""
-        return _share(self.robust)
+        """Robust accuracy, of a random classifier the mean share of draws that stand; NaN without rows."""
+        if self.share is None or self.targeted or not len(self):
+            return _share(self.robust)
+        return (1 - self.share).mean().item()
 
     @property
     def clean_accuracy(self) -> float:
@@ -69,6 +78,42 @@ class Result:
     def success_rate(self) -> float:
         """Successes among the rows where the goal did not hold already; NaN without any."""
         return _share(self.success[~self.already_met])
+
+    @staticmethod
+    def cat(parts: Sequence[Result]) -> Result:
+        """Parts of one attack as one result, in the order of their rows. Raises `ArgumentError` for a row twice."""
+        if len(parts) == 1:
+            return parts[0]
+        row = torch.cat([part.row for part in parts])
+        order = row.argsort()
+        if (row[order].diff() == 0).any():
+            raise ArgumentError("some rows are in two of the parts: these are not the parts of one attack.")
+        joined = {}
+        for f in fields(Result):
+            values = [getattr(part, f.name) for part in parts]
+            if all(isinstance(value, Tensor) for value in values):
+                joined[f.name] = torch.cat(values)[order.to(values[0].device)]
+        told = dict(parts[0].provenance)
+        told |= {"rows": len(row), "parts": len(parts)}
+        told["seconds"] = round(sum(part.provenance.get("seconds", 0.0) for part in parts), 3)
+        told["data_sha256"] = [part.provenance.get("data_sha256") for part in parts]
+        return replace(parts[0], **joined, provenance=told)
+
+    def improved(self, rows: Tensor, other: Result) -> Result:
+        """`other`, of these rows, where it is better: success, then undecided, then the nearer or the higher score."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        mine = {name: value.clone() for name, value in mine.items() if isinstance(value, Tensor)}
+        rank, best = (2 * r.success.long() + r.undecided.long() for r in (other, self))
+        tie = other.score > self.score[rows]
+        if self.kind == "minimum-norm":
+            tie = torch.where(other.success, other.distance < self.distance[rows], tie)
+        better = (rank > best[rows]) | ((rank == best[rows]) & tie)
+        for name in ("x", "success", "undecided", "distance", "score", "target", "share"):
+            if name in mine:
+                mine[name][rows[better]] = getattr(other, name)[better]
+        for name in ("forwards", "backwards"):
+            mine[name][rows] += getattr(other, name)
+        return replace(self, **mine)
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -124,9 +169,13 @@ class Result:
             raise FileError(f"{npz} cannot be read ({error}).") from None
         if hashlib.sha256(data).hexdigest() != record.get("sha256"):
             raise FileError(f"{npz} is cut short or changed: its SHA-256 is not the one in {base.name}.json.")
-        names = [f.name for f in fields(Result) if f.name not in ("kind", "targeted", "provenance")]
+        optional = ("target", "share")
+        names = [
+            f.name for f in fields(Result) if f.name not in ("kind", "targeted", "provenance", *optional)
+        ]
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                names += [name for name in optional if name in arrays]
                 tensors = {name: torch.from_numpy(arrays[name]) for name in names}
             rest = {name: record[name] for name in ("kind", "targeted", "provenance")}
         except (KeyError, ValueError, OSError, TypeError, zipfile.BadZipFile) as error:

@@ -33,6 +33,10 @@ class AccessError(PsiphiError, ValueError):
     """A model cannot be attacked as it is: wrong bounds, probabilities, train mode, random output."""
 
 
+class BudgetError(AccessError):
+    """More queries were asked for than the budget of a black box allows."""
+
+
 class LaunchError(PsiphiError, RuntimeError):
     """Several devices were asked for where processes cannot be started."""
 

@@ -29,6 +29,25 @@ def input_gradient(
     return gradient
 
 
+def input_gradients(
+    values_fn: Callable[[Tensor], Tensor], x: Float[Tensor, "b *x"]
+) -> Float[Tensor, "b r *x"]:
+    """Gradients of R values a sample with respect to the input alone: g_ij = ∂ value_ij(x) / ∂x_i.
+
+    `values_fn` maps (b, *x) to (b, r), row i of it from row i of `x` only: one pass forward, r back. As
+    `input_gradient` otherwise.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        values = values_fn(x)
+        last = values.shape[1] - 1
+        columns = [
+            torch.autograd.grad(column.sum(), x, retain_graph=j < last)[0]
+            for j, column in enumerate(values.unbind(1))
+        ]
+    return torch.stack(columns, 1)
+
+
 @overload
 def per_row(value: Tensor, x: Tensor) -> Tensor: ...
 @overload

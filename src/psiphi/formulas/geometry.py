@@ -1,7 +1,4 @@
-"""Balls in a box: norms, exact projections, steepest directions, uniform draws.
-
-`x` is the ball's centre and lies in the box, `v` is a point; `eps` is a radius, a scalar or (b,).
-"""
+"""Balls in a box: norms, steepest directions, uniform draws; `eps` is a radius, a scalar or (b,)."""
 
 from __future__ import annotations
 
@@ -20,10 +17,33 @@ Radius = float | Float[Tensor, " b"]
 
 
 class Box(NamedTuple):
-    """The values that data may take: lo ≤ x ≤ hi, the same in every coordinate."""
+    """The values that data may take: lo ≤ x ≤ hi; numbers, or tensors that broadcast over x (b, C, ...).
 
-    lo: float = 0.0
-    hi: float = 1.0
+    Bounds of each channel have the shape (C, 1, 1) or (1, C, 1, 1).
+    """
+
+    lo: float | Tensor = 0.0
+    hi: float | Tensor = 1.0
+
+    def like(self, x: Tensor) -> Box:
+        """The box in the dtype and on the device of `x`."""
+        return Box(*(bound.to(x) if isinstance(bound, Tensor) else bound for bound in self))
+
+    def clamp(self, v: Tensor) -> Tensor:
+        """The nearest point of the box."""
+        lo, hi = self.like(v)
+        return v.clamp(min=lo).clamp_(max=hi)
+
+    def ahead(self, delta: Tensor, x: Tensor) -> Tensor:
+        """How far it is from `x`, a point of the box, to the wall in the direction of δ (b, d); 0 where δ_i = 0."""
+        lo, hi = self.like(x)
+        far = delta.sign() * torch.finfo(x.dtype).max
+        return far.clamp(min=(lo - x).flatten(1)).clamp_(max=(hi - x).flatten(1)).abs_()
+
+
+def l1_norm(delta: Float[Tensor, "b *x"]) -> Float[Tensor, " b"]:
+    """‖δ‖₁ = Σ |δ_i|, a row."""
+    return delta.flatten(1).abs().sum(1)
 
 
 def linf_norm(delta: Float[Tensor, "b *x"]) -> Float[Tensor, " b"]:
@@ -36,57 +56,6 @@ def l2_norm(delta: Float[Tensor, "b *x"]) -> Float[Tensor, " b"]:
     flat = delta.flatten(1)
     scale = flat.abs().amax(1, keepdim=True)
     return (scale * (flat / scale.where(scale > 0, 1)).norm(dim=1, keepdim=True)).squeeze(1)
-
-
-def linf_project(
-    v: Float[Tensor, "b *x"], x: Float[Tensor, "b *x"], eps: Radius, box: Box
-) -> Float[Tensor, "b *x"]:
-    """Nearest point to `v` of {u : ‖u − x‖_∞ ≤ ε} ∩ box: a clamp, coordinate by coordinate."""
-    eps = per_row(eps, x)
-    return v.clamp(min=(x - eps).clamp_(min=box.lo)).clamp_(max=(x + eps).clamp_(max=box.hi))
-
-
-def l2_project(
-    v: Float[Tensor, "b *x"], x: Float[Tensor, "b *x"], eps: Radius, box: Box
-) -> Float[Tensor, "b *x"]:
-    """Nearest point to `v` of {u : ‖u − x‖₂ ≤ ε} ∩ box.
-
-    u − x = clip((v − x)/(1 + μ), lo − x, hi − x), with the smallest μ ≥ 0 for which it fits in the ball.
-
-    The conditions of Karush, Kuhn and Tucker of this convex problem (Boyd, Vandenberghe, "Convex
-    optimization", 2004, section 5.5.3). Clipping after an ordinary projection onto the ball is not
-    the nearest point; where it clips nothing it is, and those rows take that road.
-    """
-    delta = (v - x).flatten(1)
-    low, high = box.lo - x.flatten(1), box.hi - x.flatten(1)
-    eps = torch.as_tensor(eps, dtype=x.dtype, device=x.device).expand(len(x)).unsqueeze(1)
-    clipped = delta.clamp(low, high)
-    outside = clipped.norm(dim=1, keepdim=True) > eps
-    shrunk = delta * (eps / delta.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny))
-    hard = outside.squeeze(1) & ~((shrunk >= low) & (shrunk <= high)).all(1)
-    nearest = torch.where(outside, shrunk, clipped)
-    if hard.any():
-        scale = _shrink_factor(delta[hard], low[hard], high[hard], eps[hard])
-        nearest[hard] = (delta[hard] * scale).clamp(low[hard], high[hard])
-    return (x + nearest.view_as(x)).clamp_(box.lo, box.hi)
-
-
-def _shrink_factor(delta: Tensor, low: Tensor, high: Tensor, eps: Tensor) -> Tensor:
-    """The s = 1/(1 + μ) with Σ min(s|δ_i|, w_i)² = ε², w_i the distance to the wall ahead; (b, 1).
-
-    Coordinate i meets its wall at s = w_i/|δ_i|. In the order of these, with k coordinates at the
-    wall, Σ_{i≤k} w_i² + s² Σ_{i>k} δ_i² = ε²: the largest k whose own breakpoint fits gives s.
-    """
-    size = delta.abs()
-    wall = torch.where(delta > 0, high, -low)
-    meets, order = torch.where(size > 0, wall / size, torch.inf).sort(dim=1)
-    size, wall = size.gather(1, order), wall.gather(1, order)
-    at_wall = torch.nn.functional.pad(wall.square().cumsum(1), (1, 0))
-    free = torch.nn.functional.pad(size.square().flip(1).cumsum(1).flip(1), (0, 1))
-    fits = at_wall[:, :-1] + meets.where(meets.isfinite(), 0).square() * free[:, :-1] <= eps.square()
-    k = (fits & meets.isfinite()).sum(1, keepdim=True)
-    left = (eps.square() - at_wall.gather(1, k)).clamp_min(0)
-    return (left / free.gather(1, k).clamp_min(torch.finfo(delta.dtype).tiny)).sqrt().clamp_max(1)
 
 
 def blocked(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Bool[Tensor, "b *x"]:
@@ -110,6 +79,22 @@ def l2_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) ->
     return torch.where(length > 0, g / length.where(length > 0, 1), 0).clamp_(-_PUSH, _PUSH)
 
 
+def l1_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Float[Tensor, "b *x"]:
+    """argmax_{‖d‖₁ ≤ 1} ⟨g, d⟩: all on the largest |g_i| that can move, the first of equals; 0 where none can.
+
+    Coordinates at a wall with at least that |g_i| push outward by 2: the projection that follows draws
+    all others back by up to the length of the step, and without this push it would draw these off the
+    wall again, so that ascent would not come to rest at the optimum, which fills coordinates to the wall
+    in falling |g_i|.
+    """
+    flat, stuck = g.flatten(1), blocked(g, v, box).flatten(1)
+    size = flat.abs()
+    best = size.masked_fill(stuck, 0).max(1, keepdim=True)
+    share = 2 * (stuck & (size >= best.values)).to(g.dtype)
+    share.scatter_(1, best.indices, 1).masked_fill_(best.values == 0, 0)
+    return (flat.sign() * share).view_as(g)
+
+
 def linf_uniform(noise: Noise, shape: tuple[int, ...], eps: Radius) -> Float[Tensor, "b *x"]:
     """Uniform draws from {δ : ‖δ‖_∞ ≤ ε}, one for each row of the noise."""
     draw = noise.uniform(shape)
@@ -121,3 +106,12 @@ def l2_uniform(noise: Noise, shape: tuple[int, ...], eps: Radius) -> Float[Tenso
     xi = noise.split("direction").normal(shape)
     radius = noise.split("radius").uniform() ** (1 / prod(shape))
     return xi * per_row(radius * eps / l2_norm(xi), xi)
+
+
+def l1_uniform(noise: Noise, shape: tuple[int, ...], eps: Radius) -> Float[Tensor, "b *x"]:
+    """Uniform draws from {δ : ‖δ‖₁ ≤ ε}: δ = ε u^{1/d} ξ/‖ξ‖₁, ξ_i ~ Laplace(0, 1), u ~ U(0, 1)."""
+    draw = 2 * noise.split("direction").uniform(shape) - 1
+    xi = -draw.sign() * (1 - draw.abs()).clamp_min(torch.finfo(draw.dtype).eps / 4).log()
+    radius = noise.split("radius").uniform() ** (1 / prod(shape))
+    length = l1_norm(xi)
+    return xi * per_row(radius * eps / length.where(length > 0, 1), xi)

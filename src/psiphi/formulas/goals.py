@@ -79,7 +79,22 @@ def succeeded(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[T
     return margin(logits, y, target) > tolerance(logits)
 
 
-def undecided(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[Tensor, " b"]:
-    """The goal holds, or ties, but within rounding: 0 ≤ margin ≤ tolerance."""
+def standing(logits: Logits, y: Labels, target: Labels | None = None) -> Int[Tensor, " b"]:
+    """2 where the goal has succeeded, 1 where it is undecided (0 ≤ margin ≤ tolerance), 0 elsewhere."""
     gap = margin(logits, y, target)
-    return (gap >= 0) & (gap <= tolerance(logits))
+    return (gap >= 0).long() + (gap > tolerance(logits)).long()
+
+
+def gaps(
+    logits: Logits, y: Labels, target: Labels | None = None, rivals: int | None = None
+) -> Float[Tensor, "b r"]:
+    """Values any one of which is positive once the goal holds.
+
+    Untargeted z_j − z_y for the j ≠ y, or the `rivals` of them with the largest z_j; targeted the one margin
+    z_t − max_{j≠t} z_j.
+    """
+    if target is not None:
+        return margin(logits, y, target).unsqueeze(1)
+    count = logits.shape[1] - 1 if rivals is None else min(rivals, logits.shape[1] - 1)
+    others = _others(logits, y).topk(count, dim=1).values
+    return others - _pick(logits, y).unsqueeze(1)

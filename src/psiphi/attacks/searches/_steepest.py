@@ -1,4 +1,4 @@
-"""Searches: how to move inside a threat. Who is asked, and how often, is the engine's."""
+"""Steps along the steepest direction."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import ascent_step
 from psiphi.formulas.geometry import Box
-
-__all__ = ["Steepest"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The named attacks: compositions of a threat, a goal and a search."""
+"""The named attacks within a fixed radius: compositions of a threat, a goal and a search."""
 
 from __future__ import annotations
 

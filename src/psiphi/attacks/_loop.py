@@ -1,0 +1,142 @@
+"""The one loop of all attacks: ask → access → tell, best point a row, finished rows out, new rows in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from psiphi.access import Access
+from psiphi.attacks._board import SUCCESS, Board, Judge
+from psiphi.attacks._protocols import join, take
+from psiphi.basis.noise import Noise
+
+if TYPE_CHECKING:
+    from psiphi.attacks._attack import Attack
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One attack on one batch."""
+
+    attack: Attack
+    judge: Judge
+    board: Board
+    x: Tensor
+    threat: Any
+    noise: Noise
+    stop_early: bool
+    on_progress: Progress | None
+
+    @property
+    def access(self) -> Access:
+        return self.judge.access
+
+    @property
+    def minimum(self) -> bool:
+        return self.attack.kind == "minimum-norm"
+
+    @property
+    def leaves(self) -> bool:
+        """Whether a row leaves the moment its goal is met."""
+        return self.stop_early and not self.minimum and self.access.decides
+
+    def keep(self, rows: Tensor, points: Tensor, rank: Tensor, score: Tensor) -> Tensor:
+        merit = score
+        if self.minimum:
+            distance = take(self.threat, rows).distance(points, self.x[rows])
+            merit = torch.where(rank == SUCCESS, -distance.to(score), score)
+        return self.board.keep(rows, points, rank, score, merit)
+
+    def move(self, waiting: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Let the search move the rows; returns their last points that nobody has judged yet, with the rows."""
+        search, room, box = self.attack.search, self.judge.batch_size, self.access.box
+        rivals, total = getattr(search, "rivals", None), len(waiting)
+        unjudged, state, rows = [], None, waiting[:0]
+        while remaining := len(rows) + len(waiting):
+            if len(waiting) and len(rows) < room:
+                fresh, waiting = waiting[: room - len(rows)], waiting[room - len(rows) :]
+                begun = search.start(
+                    self.x[fresh], self.judge.y[fresh], take(self.threat, fresh), box, self.noise.take(fresh)
+                )
+                state = begun if state is None else join(state, begun)
+                rows = torch.cat((rows, fresh))
+            points, owner = search.ask(state, room)
+            answer: Any = None
+            if len(sent := self.affordable(rows, owner)):
+                mine = rows[owner[sent]]
+                rank, answer = self.judge.answer(search.needs, points[sent], mine, rivals)
+                self.keep(mine, points[sent], rank, answer.score)
+            if len(sent) == len(owner):
+                state = search.tell(state, points, owner, answer)
+            else:  # whose budget is spent leaves, without an answer to all that it asked
+                whole = owner.bincount(minlength=len(rows)) == owner[sent].bincount(minlength=len(rows))
+                stay, told = whole.nonzero().squeeze(1), whole[owner[sent]]
+                owner = (whole.cumsum(0) - 1)[owner[sent][told]]
+                state, rows = take(state, stay), rows[stay]
+                if len(rows):
+                    state = search.tell(
+                        state, points[sent[told]], owner, take(answer, told.nonzero().squeeze(1))
+                    )
+
+            done = search.done(state)
+            freed = (self.board.rank[rows] == SUCCESS) & self.leaves
+            if (done | freed).any():
+                if len(last := (done & ~freed).nonzero().squeeze(1)):
+                    points, owner = search.ask(take(state, last), room)
+                    unjudged.append((points, rows[last][owner]))
+                stay = (~(done | freed)).nonzero().squeeze(1)
+                state, rows = take(state, stay), rows[stay]
+            if self.on_progress is not None and len(rows) + len(waiting) < remaining:
+                self.on_progress(total - len(rows) - len(waiting), total)
+        return unjudged
+
+    def affordable(self, rows: Tensor, owner: Tensor) -> Tensor:
+        """The numbers of the points that the budget of their row still pays."""
+        every = torch.arange(len(owner), device=owner.device)
+        left = self.judge.ledger.left(rows)
+        if left is None:
+            return every
+        order = owner.argsort(stable=True)
+        first = torch.searchsorted(owner[order], owner[order])
+        place = torch.empty_like(every)
+        place[order] = every - first
+        return (place < left[owner]).nonzero().squeeze(1)
+
+    def finish(self, todo: Tensor, unjudged: list[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """Judge the last points, then verify every other success on the very point that is returned.
+
+        Where an answer during the search is no verdict, every row is verified: returns the share of fresh draws in
+        which its goal holds, one a row of `todo`.
+        """
+        board, judged = self.board, torch.zeros_like(self.board.rank, dtype=torch.bool)
+        if unjudged:
+            points, rows = (torch.cat(parts) for parts in zip(*unjudged))
+            if len(sent := self.affordable(*rows.unique(return_inverse=True))):
+                points, rows = points[sent], rows[sent]
+                rank, score, _ = self.judge.look(points, rows)
+                judged[self.keep(rows, points, rank, score)] = True
+        self._return_home()
+        if not self.access.decides:
+            board.rank[todo], board.score[todo], share = self.judge.verify(board.x[todo], todo)
+            return share
+        if not self.access.recorded:
+            rows = todo[(board.rank[todo] == SUCCESS) & ~judged[todo]]
+            board.rank[rows], board.score[rows], _ = self.judge.verify(board.x[rows], rows)
+        return None
+
+    def _return_home(self) -> None:
+        """Of a minimum-norm attack with a radius: what lies beyond it goes to the nearest point within."""
+        if not self.minimum:
+            return
+        far = self.threat.distance(self.board.x, self.x) > self.threat.eps * (1 + 1e-6)
+        if len(rows := far.nonzero().squeeze(1)):
+            threat = take(self.threat, rows)
+            points = threat.project(self.board.x[rows], self.x[rows], self.access.box)
+            rank, score, _ = self.judge.look(points, rows)
+            self.board.x[rows], self.board.rank[rows], self.board.score[rows] = points, rank, score

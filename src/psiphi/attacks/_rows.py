@@ -1,0 +1,61 @@
+"""Rows however they come: an array, a split, a data set, a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from psiphi.basis.errors import ArgumentError, DataError
+
+CHUNK = 1024
+
+
+def chunks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+    """`x` and `y` in parts: an array in one, batches (x, y) of a loader joined to at least 1024 rows."""
+    if hasattr(x, "x") and hasattr(x, "y") and not isinstance(x, Tensor):
+        x, y = x.x, x.y if y is None else y
+    if isinstance(x, torch.utils.data.Dataset):
+        x = torch.utils.data.DataLoader(x, batch_size=CHUNK)
+    if isinstance(x, (Tensor, np.ndarray, list, tuple, str)) or not isinstance(x, Iterable):
+        yield x, y
+        return
+    if y is not None:
+        raise ArgumentError("y comes with the batches (x, y) of a loader; leave it out.")
+    held: list[tuple[Tensor, Tensor | None]] = []
+    empty = True
+    for batch in x:
+        held.append(_pair(batch))
+        empty = False
+        if sum(len(part) for part, _ in held) >= CHUNK:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+    if empty:
+        raise DataError("the loader gave no batch; one at least is needed.")
+
+
+def gathered(x: Any, y: Any) -> tuple[Any, Any]:
+    """All rows at once."""
+    parts = list(chunks(x, y))
+    if len(parts) > 1:
+        return _joined(parts)
+    x, y = parts[0]
+    return (x if isinstance(x, Tensor) else torch.as_tensor(x)), (None if y is None else torch.as_tensor(y))
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
+    if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
+        return torch.as_tensor(batch[0]), torch.as_tensor(batch[1]) if len(batch) == 2 else None
+    if isinstance(batch, (Tensor, np.ndarray)):
+        return torch.as_tensor(batch), None
+    raise DataError(f"a loader gives x, or pairs (x, y); this one gave {type(batch).__name__}.")
+
+
+def _joined(parts: list[tuple[Any, Any]]) -> tuple[Tensor, Tensor | None]:
+    labels = [y for _, y in parts]
+    return torch.cat([x for x, _ in parts]), None if any(y is None for y in labels) else torch.cat(labels)

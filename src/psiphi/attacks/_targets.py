@@ -1,0 +1,73 @@
+"""Classes to reach: given, or chosen from what the classifier says of the clean rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psiphi.access import _checks as checks
+from psiphi.basis.errors import ArgumentError
+from psiphi.basis.noise import Noise
+
+Targets = str | Callable[[Tensor, Tensor], Tensor] | None
+NAMES = ("least-likely", "random", "all")
+
+
+def check_targets(targets: Any) -> None:
+    if targets is None or callable(targets) or (isinstance(targets, str) and targets in NAMES):
+        return
+    raise ArgumentError(
+        f"targets are {', '.join(map(repr, NAMES))}, a function (logits, y) -> classes, or None for any class but y; "
+        f"got {targets!r}. Labels to reach go with the call: attack(classifier, x, y, target=labels)."
+    )
+
+
+def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise) -> Tensor | None:
+    """The class (n,) that each row is to reach; None for any but `y`.
+
+    said: of the clean rows, logits (m, n, K), or labels (m, n), which serve given classes only.
+    """
+    if chosen is None:
+        return None
+    if said.ndim == 2:
+        return _given(chosen, y, None)
+    logits = said.mean(0)
+    if isinstance(chosen, str):
+        if chosen not in NAMES:
+            raise ArgumentError(f"targets are labels, or {', '.join(map(repr, NAMES))}; got {chosen!r}.")
+        if chosen == "random":
+            return _but(y, noise.split("target").integers(logits.shape[1] - 1))
+        return logits.scatter(1, y.unsqueeze(1), torch.inf).argmin(1)
+    return _given(chosen(logits, y) if callable(chosen) else chosen, y, logits.shape[1])
+
+
+def check_other(target: Tensor | None, y: Tensor) -> None:
+    if target is not None and (same := y == target).any():
+        raise ArgumentError(
+            f"target is the label itself in {int(same.sum())} of {len(y)} rows: a targeted attack needs "
+            "another class there."
+        )
+
+
+def _given(chosen: Any, y: Tensor, classes: int | None) -> Tensor:
+    if isinstance(chosen, str) or callable(chosen):
+        raise ArgumentError(
+            "targets are chosen by their scores, which this access does not show: give target=labels."
+        )
+    target = checks.as_labels(chosen, len(y), "target").to(y.device)
+    if classes is not None:
+        checks.check_classes(target, classes, "target")
+    return target
+
+
+def nth(logits: Tensor, y: Tensor, place: int) -> Tensor:
+    """The class other than `y` that is the `place`-th most likely, (n,)."""
+    return logits.scatter(1, y.unsqueeze(1), -torch.inf).topk(place + 1, dim=1).indices[:, place]
+
+
+def _but(y: Tensor, other: Tensor) -> Tensor:
+    """Numbers 0..K−2 as classes 0..K−1 without `y`."""
+    return other + (other >= y).long()
