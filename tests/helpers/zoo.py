@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 import psiphi as pp
 from psiphi.basis.registry import models
@@ -168,6 +169,12 @@ def verbs_of(model: Any, among: Any = ASK) -> list[str]:
 
 def state(model: Any) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def same_state(before: dict, after: dict) -> None:
+    assert before.keys() == after.keys()
+    for key, value in before.items():
+        assert_close(after[key], value, rtol=0, atol=0, msg=key)
 
 
 # ------------------------------------------------------------------------------------ your own networks

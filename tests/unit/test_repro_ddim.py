@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from dataclasses import replace
 from math import log
 from pathlib import Path
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
+from helpers.mnist import as_mnist
 from psiphi.formulas.schedules import linear
 from psiphi.models._walks import plan_of
 from psiphi.repro import RECIPES, Job, ddim2021
@@ -19,22 +16,9 @@ from psiphi.repro.ddim2021 import DISTANCE, FEW, FLOOR, LARGE, NOISE, Setting, p
 from psiphi.samplers import Plan
 
 
-def idx(path: Path, array: np.ndarray) -> None:
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes(), 1))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's digits as four idx files: 1200 to train on, 400 to test on."""
-    root = tmp_path_factory.mktemp("data") / "mnist"
-    root.mkdir()
-    x, y = load_digits(return_X_y=True)
-    x = (x.reshape(-1, 8, 8) * 15).astype(np.uint8)
-    for name, rows in (("train", slice(0, 1200)), ("t10k", slice(1200, 1600))):
-        idx(root / f"{name}-images-idx3-ubyte.gz", x[rows])
-        idx(root / f"{name}-labels-idx1-ubyte.gz", y[rows])
-    return root
+    return as_mnist(tmp_path_factory.mktemp("data"))
 
 
 def rows(steps: int, eta: str) -> Plan:

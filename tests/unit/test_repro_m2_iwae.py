@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.testing import assert_close
 
+from helpers.mnist import as_mnist
 from psiphi import zoo
 from psiphi.basis.noise import Noise
 from psiphi.repro import iwae2016, m2
 
 
-def idx(path: Path, array: np.ndarray) -> None:
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes(), 1))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scikit-learn's digits as four idx files: 1200 to train on, 400 to test on."""
-    root = tmp_path_factory.mktemp("data") / "mnist"
-    root.mkdir()
-    x, y = load_digits(return_X_y=True)
-    x = (x.reshape(-1, 8, 8) * 15).astype(np.uint8)
-    for name, rows in (("train", slice(0, 1200)), ("t10k", slice(1200, 1600))):
-        idx(root / f"{name}-images-idx3-ubyte.gz", x[rows])
-        idx(root / f"{name}-labels-idx1-ubyte.gz", y[rows])
-    return root
+    return as_mnist(tmp_path_factory.mktemp("data"))
 
 
 def grey(rows: int = 30) -> Tensor:

@@ -1,4 +1,4 @@
-"""Arguments of the zoo's own; what all its models share is in tests/contracts/test_zoo.py."""
+"""Arguments of the zoo's own; what all its models share is in tests/contracts."""
 
 from __future__ import annotations
 

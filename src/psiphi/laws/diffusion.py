@@ -1,9 +1,10 @@
-"""Law 18: what walks draw, what a denoiser says of ln p(x), and what guidance and inpainting make of both."""
+"""Laws 17e and 18: what a weighting makes of the loss, what walks draw, what a denoiser says of ln p(x), and what
+guidance and inpainting make of both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import log, pi, sqrt
 from typing import Any
 
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from psiphi import divergences as dv
 from psiphi.basis.noise import Noise
-from psiphi.formulas.schedules import exponential
+from psiphi.formulas.denoising import PARAMETRISATIONS, WEIGHTINGS, Weighting, min_snr, noise_of, velocity_of
+from psiphi.formulas.distributions import DiagonalNormal
+from psiphi.formulas.schedules import Schedule, cosine, exponential, flow, karras, ladder, linear
 from psiphi.laws._exact import BOTH, DIMENSIONS, F64, Exact, gaussian, mixture, moments, run
 from psiphi.laws._law import Measured, at_most, law
+from psiphi.parts.denoiser import DenoisingTrace, matching
 from psiphi.samplers import (
     ancestral,
     annealed_langevin,
@@ -27,6 +31,90 @@ from psiphi.samplers._likelihood import flow_log_prob, log_prob_bound
 
 SEED = 18
 REPEATS, ROWS = 6, 250
+
+
+# -------------------------------------------------------------------------------------------- weightings
+UNIT = 2.5  # σ of the data whose losses are weighed
+
+
+def _loss(weighting: Weighting, s: Tensor, clean: Tensor, off: Tensor, rate: Tensor | None = None) -> Tensor:
+    """The term of rows whose D is `off` away from the clean data, all in units of the data's σ: (B,)."""
+    x, unit = UNIT * clean, torch.tensor(UNIT, dtype=F64)
+    return matching(weighting).value(DenoisingTrace(x, x, unit * s, x + unit * off, unit, rate))
+
+
+@law("17e", "each weighting makes the loss what its name says, whatever the denoiser")
+def weightings() -> list[Measured]:
+    """Row by row, relative, to 1e-10: squared errors of noise, of D, of the output of `edm`, of velocity, and the least
+    of both sides of min-SNR. `likelihood` with D = x + g(σ) e₁: over the T levels of a discrete schedule its mean is
+    −(log_prob_bound + ½ d ln 2πσ₁² + KL); over u of a continuous one ∫ (g/σ)² d ln σ, by 200 000 midpoints, to 1e-5."""
+    found = []
+    for d in DIMENSIONS:
+        noise, s = Noise.of(SEED, 60, dtype=F64), torch.logspace(-2, 2, 60, dtype=F64)
+        clean, eps, given = (noise.split(each).normal((d,)) for each in ("clean", "noise", "denoised"))
+        u, edm = clean + s[:, None] * eps, PARAMETRISATIONS["edm"]
+        errors = {
+            "simple": eps - noise_of(u, given, s),
+            "denoised": clean - given,
+            "edm": edm.output(u, clean, s) - edm.output(u, given, s),
+            "flow": eps - clean - velocity_of(u, given, s),
+        }
+        squares = {name: each.square().sum(1) for name, each in errors.items()}
+        for gamma in (1.0, 5.0, 20.0):
+            squares[f"min_snr:{gamma:g}"] = torch.minimum(squares["simple"], gamma * squares["denoised"])
+        for each in (*WEIGHTINGS.values(), min_snr(1.0), min_snr(20.0)):
+            if not each.rated:
+                off = float((_loss(each, s, clean, given - clean) / squares[each.name] - 1).abs().max())
+                found.append(Measured(f"d = {d}, {each}: largest relative difference", 0.0, off, 1e-10))
+    levels = (linear(100), linear(10), cosine(20), exponential(0.02, 30.0, 7), ladder((0.1, 0.5, 2.0)))
+    found += [_bound(each, d) for each in levels for d in DIMENSIONS]
+    lines = (linear(None), exponential(0.02, 30.0), flow(), karras())
+    return [*found, *(each for line in lines for each in _integral(line))]
+
+
+def _bound(line: Schedule, d: int) -> Measured:
+    """The mean loss over u = i/T where g = (1 + ½ sin σ) σ^¾, and what the bound is short of, nats."""
+    s = torch.tensor(line.levels, dtype=F64)
+    u = torch.arange(1, len(s) + 1, dtype=F64) / len(s)
+    x = Noise.of(SEED, 1, dtype=F64).normal((d,))
+    first = torch.eye(d, dtype=F64)[:1]
+
+    def off(s: Tensor) -> Tensor:
+        return ((1 + 0.5 * s.sin()) * s**0.75)[:, None] * first
+
+    loss = float(_loss(WEIGHTINGS["likelihood"], s, x.expand(len(s), d), off(s), line.rate(u)).mean())
+    sigmas, wide = UNIT * s, UNIT**2 * (1 + line.sigma_max**2)
+    prior = DiagonalNormal(x.new_zeros(d), x.new_full((d,), log(wide) / 2))
+    denoiser: Callable[..., Tensor] = lambda noisy, sigma: UNIT * (x + off(sigma / UNIT))  # noqa: E731
+    bound = float(log_prob_bound(denoiser, UNIT * x, sigmas, prior, Noise.of(SEED, 1, dtype=F64)))
+    last = float(sigmas[-1]) ** 2
+    kl = (float((UNIT * x).square().sum()) / wide + d * (last / wide - 1 + log(wide / last))) / 2
+    short = -(bound + d / 2 * log(2 * pi * float(sigmas[0]) ** 2) + kl)
+    return Measured(f"likelihood, {line.name}, d = {d}: mean loss, nats", short, loss, 1e-9 * max(1.0, short))
+
+
+def _integral(line: Schedule) -> list[Measured]:
+    """g = σ: ln(σ_max/σ_min), but of normal draws of ln σ, whose tails no grid meets; (g/σ)² a normal density of ln σ:
+    its mass between the ends."""
+    n = 200_000
+    u = (torch.arange(n, dtype=F64) + 0.5) / n
+    s, rate = line.draw(u), line.rate(u)
+    bell = torch.distributions.Normal(torch.tensor(-0.5, dtype=F64), 1.2)
+    ends = line.draw(torch.tensor([0.0, 1.0], dtype=F64)).log()
+    low, high = bell.cdf(ends)
+
+    def mean(g: Tensor) -> float:
+        return float(
+            _loss(WEIGHTINGS["likelihood"], s, torch.zeros(n, 1, dtype=F64), g[:, None], rate).mean()
+        )
+
+    mass = mean(s * (bell.log_prob(s.log()) / 2).exp())
+    found = [Measured(f"likelihood, {line.name}: mean loss, a bell of ln σ", float(high - low), mass, 1e-5)]
+    if line.drawn is None:
+        found.append(
+            Measured(f"likelihood, {line.name}: mean loss, g = σ", float(ends[1] - ends[0]), mean(s), 1e-5)
+        )
+    return found
 
 
 # --------------------------------------------------------------------------------------------- what they draw
