@@ -2,11 +2,13 @@
 # themselves, once; they do so again when pyproject.toml or requirements.lock changes.
 #   make demo PYTHON=/usr/bin/python3.12      another Python
 #   make test ARGS="tests/laws -k elbo"       some of the tests
+#   make bench BENCH=benchmarks/attacks.py ARGS="--rows cw"   one comparison
 
 PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+BENCH  ?= benchmarks/[!_]*.py
 
 # pip reads this in every call, so that nothing is ever installed in another version than the lock's.
 export PIP_CONSTRAINT := requirements.lock
@@ -43,7 +45,7 @@ docs: $(VENV)/.installed-dev
 	@echo 'The manual is in site/index.html'
 
 bench: $(VENV)/.installed-run
-	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
 
 clean:
 	rm -rf $(VENV) site .pytest_cache .ruff_cache .import_linter_cache .hypothesis

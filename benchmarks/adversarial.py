@@ -9,12 +9,9 @@ else. The sides take turns; the ratio is the median over turns of neighbouring r
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,16 +67,11 @@ def ours(x: Tensor, latent: int, hidden: tuple[int, ...], rounds: int) -> float:
 
 
 def main() -> None:
-    from _common import images, table
+    from _common import images, options, table, written
 
     import psiphi as pp
 
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--repeats", type=int, default=9)
-    options.add_argument("--json", type=Path)
-    given = options.parse_args()
+    given = options(__doc__, repeats=9).parse_args()
     name, train, _ = images()
     results = []
     for label, x, latent, hidden, rounds in (
@@ -98,8 +90,7 @@ def main() -> None:
         })  # fmt: skip
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {given.repeats} turns")
     print(table(results))
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2))
+    written(given.json, results)
 
 
 def _noise(n: int) -> Any:

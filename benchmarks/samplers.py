@@ -10,12 +10,9 @@ denoiser that costs nothing: what the loop adds, least disturbed by the machine.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,16 +62,11 @@ def compared(label: str, model: Any, text: str, rows: int, repeats: int) -> dict
 
 
 def main() -> None:
-    from _common import table
+    from _common import options, table, written
 
     import psiphi as pp
 
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--repeats", type=int, default=7)
-    options.add_argument("--json", type=Path)
-    given = options.parse_args()
+    given = options(__doc__, repeats=7).parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     results = []
     for label, shape, net, rows, steps in (
@@ -87,8 +79,7 @@ def main() -> None:
         results += [compared(label, model, text.format(steps), rows, given.repeats) for text in PLANS]
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {given.repeats} turns")
     print(table(results))
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2))
+    written(given.json, results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ gain on this machine. Speeds are each side's best. The likelihood row gives the 
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -141,16 +140,11 @@ def middle(theirs: list[float], mine: list[float]) -> float:
 
 
 def main() -> None:
-    from _common import Peer, images, table
+    from _common import Peer, images, options, table, written
 
     import psiphi as pp
 
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--repeats", type=int, default=9)
-    options.add_argument("--json", type=Path)
-    given = options.parse_args()
+    given = options(__doc__, repeats=9).parse_args()
     threads = torch.get_num_threads()
     name, train, test = images()
     small = pp.data.load("digits").train.x
@@ -158,7 +152,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        opponent = Peer(__file__, folder, "pythae")
+        opponent = Peer(__file__, folder)
         for label, x, epochs in (
             (f"VAE 784-512-16, {name}", train.x[:20_000], 5),
             ("VAE 64-512-16, digits × 20", small, 4),
@@ -210,8 +204,7 @@ def main() -> None:
     print(f"{threads} threads, torch {torch.__version__}, {given.repeats} turns")
     print(table(results))
     print(table([likelihood]))
-    if given.json:
-        given.json.write_text(json.dumps({"training": results, "likelihood": likelihood}, indent=2))
+    written(given.json, {"training": results, "likelihood": likelihood})
 
 
 if __name__ == "__main__":

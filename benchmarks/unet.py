@@ -11,12 +11,9 @@ loop over the bare loop's. Milliseconds are each side's best.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,16 +54,11 @@ def ours(x: Tensor, steps: int) -> tuple[float, nn.Module]:
 
 
 def main() -> None:
-    from _common import images, table
+    from _common import images, options, table, written
 
     import psiphi as pp
 
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--repeats", type=int, default=9)
-    options.add_argument("--json", type=Path)
-    given = options.parse_args()
+    given = options(__doc__, repeats=9).parse_args()
     name, train, _ = images()
     results: list[dict[str, Any]] = []
     for label, x, steps in (
@@ -90,8 +82,7 @@ def main() -> None:
         })  # fmt: skip
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {given.repeats} turns")
     print(table(results))
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=2))
+    written(given.json, results)
 
 
 if __name__ == "__main__":

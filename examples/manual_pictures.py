@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 COPIED = {
     "hero": "hero",
     "attack": "pgd",
+    "curve": "curve",
     "accuracy": "purify",
     "radius": "classifier",
     "latent-map": "vae-map",

@@ -99,7 +99,7 @@ def test_pictures_have_words(text: str) -> None:
     tags = Page(text).tags
     assert all(attrs.get("alt") for tag, attrs in tags if tag == "img")
     charts = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(charts) == 10
+    assert len(charts) == 11
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in charts)
 
 

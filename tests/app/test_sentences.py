@@ -69,7 +69,7 @@ RUN_CASES = [
     (["attack", "classifier", "--threat", "cube:0.1"], "linf:0.2"),
     (["attack", "classifier", "--threat", "linf:-1"], "at least 0"),
     (["attack", "classifier", "--attack", "pdg"], "did you mean pgd"),
-    (["attack", "classifier", "--attack", "fgsm", "--steps", 3], "takes none"),
+    (["attack", "classifier", "--attack", "fgsm", "--steps", 3], "it takes --targets"),
     (["attack", "classifier", "--bounds", "wide"], "0,1"),
     (["attack", "classifier", "--bounds", "0,0.5", "--quiet"], "outside the bounds"),
     (["attack", "classifier", "--with", "classifier"], "cannot project"),

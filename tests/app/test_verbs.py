@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 VERBS = (
-    "tour", "train", "sample", "apply", "impute", "evaluate", "compare", "attack", "verify", "repro", "models", "data",
+    "tour", "train", "sample", "apply", "impute", "evaluate", "compare", "attack", "merge", "verify", "repro",
+    "models", "data",
 )  # fmt: skip
 
 

@@ -47,6 +47,42 @@ def test_the_attack_stays_in_the_datas_units():
     assert_close(result.distance, torch.full((6,), 0.1), atol=1e-6, rtol=0)
 
 
+def test_each_channel_has_walls_a_mean_and_a_scale_of_its_own():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).double()
+    low, high = torch.tensor([0.0, -1.0, 10.0]), torch.tensor([1.0, 3.0, 10.5])
+    mean, std = [0.5, 0.2, 10.2], [0.25, 2.0, 0.1]
+    walls = [b.double()[:, None, None] for b in (low, high)]
+    x = walls[0] + torch.rand(20, 3, 2, 2, dtype=torch.float64) * (walls[1] - walls[0])
+    by_hand = [torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (mean, std)]
+    for bounds in ((low.tolist(), high.tolist()), (low, high), (low.numpy(), high.numpy())):
+        access = white_box(net, bounds, mean, std)
+        assert_close(access.look(x).said[0], net((x - by_hand[0]) / by_hand[1]))
+        found = pgd(Linf(0.7), steps=5)(access, x, stop_early=False).x
+        assert (found >= walls[0]).all()
+        assert (found <= walls[1]).all()
+        for channel, (lo, hi) in enumerate(zip(low.tolist(), high.tolist())):
+            part, start = found[:, channel], x[:, channel]
+            assert ((part == lo) | (part == hi) | ((part - start).abs() > 0.7 - 1e-9)).double().mean() > 0.9
+    assert repr(access) == (
+        "white_box(Sequential, bounds=([0.0, -1.0, 10.0], [1.0, 3.0, 10.5]), "
+        "mean=[0.5, 0.2, 10.2], std=[0.25, 2.0, 0.1])"
+    )
+    reply = access.climb(x, lambda z: z[:, 0])
+    assert_close(reply.gradient, (net[1].weight[0].view(3, 2, 2) / by_hand[1]).detach().expand_as(x))
+    with pytest.raises(
+        AccessError, match=r"outside the bounds \[\[0\.0, -1\.0, 10\.0\], \[1\.0, 3\.0, 10\.5\]\]"
+    ):
+        ATTACK(access, x.flip(1))
+    for wrong in (([0, 0], [1, 1]), ([0] * 4, [1] * 4)):
+        with pytest.raises(ShapeError, match=r"bounds are one number, or one a channel"):
+            ATTACK(white_box(net, wrong), x)
+    with pytest.raises(ArgumentError, match="positive"):
+        white_box(net, std=[1.0, 0.0, 1.0])
+    with pytest.raises(ArgumentError, match="lower first"):
+        white_box(net, ([0, 2, 0], [1, 1, 1]))
+
+
 def test_gradient_is_autograds():
     net, x = linear(dtype=torch.float64), data(dtype=torch.float64)
     reply = white_box(net, mean=0.5, std=0.1).climb(x, lambda z: z[:, 1] - z[:, 0])

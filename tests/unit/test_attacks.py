@@ -345,7 +345,7 @@ def test_progress_ends_at_the_total():
 # ----------------------------------------------------------------------------------------- names, text and files
 def test_attacks_say_what_they_are():
     attack = pgd(Linf(0.2), steps=40, step=0.02)
-    assert repr(attack) == "pgd(Linf(0.2), steps=40, step=0.02, random_start=True, restarts=1)"
+    assert repr(attack).startswith("pgd(Linf(0.2), steps=40, step=0.02, random_start=True, restarts=1, goal=")
     assert repr(fgsm(L2(1.5))) == "fgsm(L2(1.5))"
     assert {"pgd", "fgsm"} <= {entry.name for entry in attacks}
     assert attacks["pgd"].build(Linf(0.1)).recipe["arguments"]["steps"] == 40

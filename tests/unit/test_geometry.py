@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import ceil, inf, sqrt
 
 import pytest
 import torch
@@ -12,12 +12,26 @@ from torch.testing import assert_close
 
 from psiphi.basis.noise import Noise
 from psiphi.formulas import geometry as geo
+from psiphi.formulas import halfspaces, levels, projections
 from psiphi.formulas.calculus import ascent_step, input_gradient
 from psiphi.formulas.geometry import Box
 
 BOX = Box(0.0, 1.0)
-PROJECT = {"linf": (geo.linf_project, geo.linf_norm), "l2": (geo.l2_project, geo.l2_norm)}
-STEEPEST = {"linf": (geo.linf_steepest, geo.linf_norm), "l2": (geo.l2_steepest, geo.l2_norm)}
+PROJECT = {
+    "linf": (projections.linf_project, geo.linf_norm),
+    "l2": (projections.l2_project, geo.l2_norm),
+    "l1": (projections.l1_project, geo.l1_norm),
+}
+STEEPEST = {
+    "linf": (geo.linf_steepest, geo.linf_norm, geo.l1_norm),
+    "l2": (geo.l2_steepest, geo.l2_norm, geo.l2_norm),
+    "l1": (geo.l1_steepest, geo.l1_norm, geo.linf_norm),
+}
+REACH = {
+    "linf": (halfspaces.linf_reach, geo.linf_norm),
+    "l2": (halfspaces.l2_reach, geo.l2_norm),
+    "l1": (halfspaces.l1_reach, geo.l1_norm),
+}
 
 
 def points(
@@ -33,6 +47,7 @@ def test_norms_are_torchs():
     x, v = points(0, 5, 7)
     assert_close(geo.linf_norm(v - x), torch.linalg.vector_norm(v - x, torch.inf, dim=1))
     assert_close(geo.l2_norm(v - x), torch.linalg.vector_norm(v - x, dim=1))
+    assert_close(geo.l1_norm((v - x).view(5, 7, 1)), torch.linalg.vector_norm(v - x, 1, dim=1))
 
 
 def test_l2_norm_does_not_underflow():
@@ -43,8 +58,37 @@ def test_l2_norm_does_not_underflow():
 def test_l2_project_by_hand():
     """One coordinate stops at its wall, the other takes up what is left of the radius."""
     x = torch.tensor([[0.9, 0.5]], dtype=torch.float64)
-    u = geo.l2_project(x + torch.tensor([[3.0, 3.0]], dtype=torch.float64), x, 0.3, BOX)
+    u = projections.l2_project(x + torch.tensor([[3.0, 3.0]], dtype=torch.float64), x, 0.3, BOX)
     assert_close(u, torch.tensor([[1.0, 0.5 + sqrt(0.3**2 - 0.1**2)]], dtype=torch.float64))
+
+
+def test_l1_project_by_hand():
+    """The first stops at its wall, the second is left with the rest, the third is too short to matter."""
+    x = torch.tensor([[0.9, 0.5, 0.5]], dtype=torch.float64)
+    u = projections.l1_project(x + torch.tensor([[3.0, -2.0, 1.0]], dtype=torch.float64), x, 0.3, BOX)
+    assert_close(u, torch.tensor([[1.0, 0.3, 0.5]], dtype=torch.float64))
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    d=st.integers(1, 12),
+    share=st.sampled_from([0.0, 0.3, 0.9]),
+    coarse=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_levels_solve_their_equations(seed, d, share, coarse, dtype):
+    """Coarse numbers bring ties, zeros and coincident kinks."""
+    gen = torch.Generator().manual_seed(seed)
+    first, cap = torch.rand(2, 3, d, generator=gen, dtype=dtype)
+    if coarse:
+        first, cap = (3 * first).round() / 2, (3 * cap).round() / 2
+    slack = 50 * d * torch.finfo(dtype).eps
+    total = share * torch.where(first > 0, cap, 0).sum(1, keepdim=True)
+    t = levels.rising(first, cap, total)
+    assert_close((first * t).minimum(cap).sum(1, keepdim=True), total, atol=slack, rtol=0)
+    total = share * first.minimum(cap).sum(1, keepdim=True)
+    mu = levels.falling(first, cap, total)
+    assert_close((first - mu).clamp(min=0).minimum(cap).sum(1, keepdim=True), total, atol=slack, rtol=0)
 
 
 @pytest.mark.parametrize("norm", PROJECT)
@@ -52,7 +96,7 @@ def test_l2_project_by_hand():
     seed=st.integers(0, 10**6),
     b=st.integers(0, 4),
     d=st.integers(1, 12),
-    eps=st.sampled_from([0.0, 1e-3, 0.3, 1.0, 50.0]),
+    eps=st.sampled_from([0.0, 1e-3, 0.3, 1.0, 50.0, inf]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     per_row=st.booleans(),
 )
@@ -62,7 +106,7 @@ def test_projection(norm, seed, b, d, eps, dtype, per_row):
     x, v = points(seed, b, d, dtype)
     radius = torch.full((b,), eps, dtype=dtype) if per_row else eps
     u = project(v, x, radius, BOX)
-    slack = 20 * torch.finfo(dtype).eps * (1 + eps)
+    slack = 20 * torch.finfo(dtype).eps * (1 + min(eps, 50))
     assert u.shape == x.shape
     assert u.dtype == dtype
     assert ((u >= 0) & (u <= 1)).all()
@@ -70,6 +114,10 @@ def test_projection(norm, seed, b, d, eps, dtype, per_row):
     assert_close(project(u, x, radius, BOX), u, atol=slack, rtol=0)
     rivals = project(points(seed + 1, b, d, dtype)[1], x, radius, BOX)
     assert (((v - u) * (rivals - u)).flatten(1).sum(1) <= 100 * d * slack).all()
+    if eps == 0:
+        assert torch.equal(u, x)
+    if eps == inf:
+        assert torch.equal(u, v.clamp(0, 1))
 
 
 @pytest.mark.parametrize("norm", PROJECT)
@@ -87,19 +135,134 @@ def test_a_point_inside_stays(norm):
     assert_close(PROJECT[norm][0](v, x, 0.5, BOX), v)
 
 
+@pytest.mark.parametrize("norm", PROJECT)
+def test_each_channel_has_its_box(norm):
+    """As if stretched to [0, 1]: the coordinates of a channel see their own walls alone."""
+    project, _ = PROJECT[norm]
+    x, v = points(6, 6, 12)
+    walls = Box(
+        torch.tensor([-1.0, 0.0, 0.5]).view(3, 1, 1), torch.tensor([[1.5, 1.0, 0.9]]).view(1, 3, 1, 1)
+    )
+    x, v = walls.clamp(x.view(6, 3, 2, 2)), v.view(6, 3, 2, 2)
+    u = project(v, x, 1.2, walls)
+    assert u.dtype == x.dtype
+    lo, hi = (bound.expand(1, 3, 2, 2).reshape(1, 12).double() for bound in walls)
+    for i in range(6):
+        own = projection_by_bisection(norm, v[i].reshape(12), x[i].reshape(12), 1.2, lo[0], hi[0])
+        assert_close(u[i].reshape(12), own, atol=1e-6, rtol=0)
+
+
+def projection_by_bisection(norm, v, x, eps, lo, hi):
+    """The closed form of law 22 with its multiplier found by halving."""
+    low, high = 0.0, 1e3
+    for _ in range(100):
+        mu = (low + high) / 2
+        d = v - x
+        shrunk = {"linf": d.clamp(-eps, eps), "l2": d / (1 + mu), "l1": d - d.clamp(-mu, mu)}[norm]
+        u = torch.minimum(torch.maximum(x + shrunk, lo), hi)
+        inside = (u - x).norm(p={"linf": inf, "l2": 2, "l1": 1}[norm]) <= eps
+        low, high = (low, mu) if inside else (mu, high)
+    return u
+
+
+@pytest.mark.parametrize("norm", PROJECT)
+def test_the_box_takes_the_dtype_of_the_points(norm):
+    x, v = points(12, 4, 3, torch.float32)
+    walls = Box(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    assert PROJECT[norm][0](v, x, 0.5, walls).dtype == torch.float32
+    assert STEEPEST[norm][0](v - x, x, walls).dtype == torch.float32
+    assert REACH[norm][0](v - x, torch.ones(4), x, walls)[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("norm", PROJECT)
+def test_a_box_without_walls(norm):
+    """Onto the ball alone; a half-space is always reached, along the dual direction, unless a = 0."""
+    box = Box(-inf, inf)
+    x, v = points(7, 6, 12)
+    u = PROJECT[norm][0](v, x, 0.5, box)
+    assert_close(PROJECT[norm][1](u - x), torch.full((6,), 0.5, dtype=x.dtype))
+    a, b = v - x, torch.full((6,), 2.0, dtype=x.dtype)
+    a[0] = 0
+    delta, reached = REACH[norm][0](a, b, x, box)
+    assert reached.tolist() == [False, *[True] * 5]
+    assert_close((REACH[norm][1](delta) * STEEPEST[norm][2](a))[1:], b[1:])
+
+
+@pytest.mark.parametrize("norm", PROJECT)
+def test_nan_stays_in_its_row(norm):
+    x, v = points(8, 3, 5)
+    whole = PROJECT[norm][0](v, x, 0.3, BOX)
+    v[1, 2] = torch.nan
+    assert_close(PROJECT[norm][0](v, x, 0.3, BOX)[[0, 2]], whole[[0, 2]], atol=0, rtol=0)
+
+
+# ----------------------------------------------------------------------------------------- half-spaces
+@pytest.mark.parametrize("norm", REACH)
+@given(
+    seed=st.integers(0, 10**6),
+    b=st.integers(0, 4),
+    d=st.integers(1, 12),
+    share=st.sampled_from([-0.5, 0.0, 0.3, 0.9, 1.2]),
+    scale=st.sampled_from([1e-20, 1.0, 1e15]),
+    coarse=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_reach(norm, seed, b, d, share, scale, coarse, dtype):
+    """⟨a, δ⟩ = b in the box, or the corner; no shorter rival enters the half-space; scale of a and b is no matter."""
+    x, v = points(seed, b, d, dtype)
+    a = ((v - x).mul(2).round() if coarse else v - x) * scale
+    reach, size = REACH[norm]
+    most = (a.abs() * BOX.ahead(a, x)).sum(1)
+    delta, reached = reach(a, share * most, x, BOX)
+    assert delta.shape == x.shape
+    assert delta.dtype == dtype
+    assert reached.dtype == torch.bool
+    slack = 20 * d * torch.finfo(dtype).eps
+    assert ((x + delta >= -slack) & (x + delta <= 1 + slack)).all()
+    assert (delta[a == 0] == 0).all()
+    assert torch.equal(reached, (share * most <= most) | (most == 0))
+    target = most if share > 1 else max(share, 0) * most
+    assert_close((a * delta).sum(1) / scale, target / scale, atol=slack, rtol=slack)
+    if share <= 0:
+        assert (delta == 0).all()
+    if 0 < share < 1:
+        rivals = BOX.clamp(points(seed + 1, b, d, dtype)[1]) - x
+        enters = (a * rivals).sum(1) >= share * most
+        assert (size(rivals) >= size(delta) - slack)[enters].all()
+
+
+def test_reach_by_hand():
+    x, a, b = torch.tensor([[0.5, 0.9, 0.5]]), torch.tensor([[1.0, 2.0, -1.0]]), torch.tensor([0.6])
+    for norm, theory in (("l1", [0.4, 0.1, 0]), ("l2", [0.2, 0.1, -0.2]), ("linf", [0.2, 0.1, -0.2])):
+        delta, reached = REACH[norm][0](a, b, x, BOX)
+        assert reached.all()
+        assert_close(delta, torch.tensor([theory]))
+
+
+@pytest.mark.parametrize("norm", REACH)
+def test_reach_keeps_images(norm):
+    x, v = points(9, 6, 12)
+    b = torch.full((6,), 0.8, dtype=x.dtype)
+    flat, reached = REACH[norm][0](v - x, b, x, BOX)
+    shape = (6, 3, 2, 2)
+    walls = Box(torch.zeros(3, 1, 1), torch.ones(1, 3, 1, 1))
+    images, same = REACH[norm][0]((v - x).view(shape), b, x.view(shape), walls)
+    assert_close(images.flatten(1), flat, atol=0, rtol=0)
+    assert torch.equal(same, reached)
+
+
+# ----------------------------------------------------------------------------------------- directions and draws
 @pytest.mark.parametrize("norm", STEEPEST)
 def test_steepest_is_the_best_unit_step(norm):
     """Over the coordinates that can move ⟨g, d⟩ = dual norm of g, ‖d‖ = 1; the others only push outward."""
-    steepest, size = STEEPEST[norm]
+    steepest, size, dual = STEEPEST[norm]
     x, v = points(5, 40, 9)
     g = v - x
     d = steepest(g, x, BOX)
     stuck = geo.blocked(g, x, BOX)
     assert stuck.any()
-    free = torch.where(stuck, 0, g)
-    dual = free.abs().sum(1) if norm == "linf" else free.norm(dim=1)
     moving = torch.where(stuck, 0, d)
-    assert_close((g * moving).sum(1), dual)
+    assert_close((g * moving).sum(1), dual(torch.where(stuck, 0, g)))
     assert_close(size(moving), torch.ones(40, dtype=torch.float64))
     assert ((d * g)[stuck] >= 0).all()
 
@@ -111,6 +274,39 @@ def test_steepest_where_nothing_can_move(norm):
     assert_close(STEEPEST[norm][0](0 * g, x / 2, BOX), torch.zeros(2, 3))
 
 
+def test_l1_steepest_takes_the_first_of_equals_and_holds_the_wall_before_it():
+    g = torch.tensor([[1.0, -2.0, 2.0, 3.0, 1.5]])
+    x = torch.tensor(
+        [[1.0, 0.5, 0.5, 1.0, 1.0]]
+    )  # 3.0 is at its wall and worth more, the others are worth less
+    assert_close(geo.l1_steepest(g, x, BOX), torch.tensor([[0.0, -1.0, 0.0, 2.0, 0.0]]))
+    d = geo.l1_steepest(g, x, BOX, 0.75)  # 0.5 to the wall, then 0.25 of the next
+    assert_close(BOX.clamp(x + 0.75 * d), torch.tensor([[1.0, 0.0, 0.75, 1.0, 1.0]]))
+    many, middle = torch.ones(1, 500), torch.full((1, 500), 0.5)
+    for told, length in ((None, 0.5), (1.5, 1.5)):
+        moved = geo.l1_steepest(many, middle, BOX, told).nonzero()[:, 1]
+        assert moved.tolist() == list(range(round(length / 0.5)))
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize(("eps", "length"), [(2.0, 0.1), (2.0, 0.6), (2.0, 2.0), (0.3, 0.05)])
+def test_l1_ascent_comes_to_rest_at_the_linear_optimum(eps, length, random_start):
+    """max ⟨g, δ⟩ over ball ∩ box fills coordinates to the wall in falling |g_i|; with the length told, in ε/length
+    steps from the centre, however many coordinates that takes."""
+    x, v = points(10, 20, 30)
+    g = v - x
+    order = g.abs().argsort(1, descending=True)
+    room = BOX.ahead(g, x).gather(1, order)
+    best = (g.abs().gather(1, order) * (eps - (room.cumsum(1) - room)).clamp(min=0).minimum(room)).sum(1)
+    begin = x + geo.l1_uniform(Noise.of(1, 20, dtype=x.dtype), (30,), eps) if random_start else x
+    for told, steps in ((None, 150), (length, ceil(eps / length) * (3 if random_start else 1))):
+        u = projections.l1_project(begin, x, eps, BOX)
+        for _ in range(steps):
+            d = geo.l1_steepest(g, u, BOX, told)
+            u = projections.l1_project(u + length * d, x, eps, BOX)
+        assert_close((g * (u - x)).sum(1), best, atol=1e-9, rtol=0)
+
+
 def test_l2_steepest_of_tiny_gradients():
     d = geo.l2_steepest(torch.tensor([[3e-38, 4e-38]]), torch.full((1, 2), 0.5), BOX)
     assert_close(d, torch.tensor([[0.6, 0.8]]), atol=1e-3, rtol=0)
@@ -119,7 +315,11 @@ def test_l2_steepest_of_tiny_gradients():
 def test_uniform_draws_fill_the_balls():
     """P(‖δ‖ ≤ r) = (r/ε)^d, within 4 SE; the mean is 0, within 4 SE."""
     n, d, eps = 20_000, 3, 0.7
-    for draw, size in ((geo.linf_uniform, geo.linf_norm), (geo.l2_uniform, geo.l2_norm)):
+    for draw, size in (
+        (geo.linf_uniform, geo.linf_norm),
+        (geo.l2_uniform, geo.l2_norm),
+        (geo.l1_uniform, geo.l1_norm),
+    ):
         delta = draw(Noise.of(11, n, dtype=torch.float64), (d,), eps)
         for r in (0.3, 0.5, 0.65):
             p = (r / eps) ** d
@@ -130,7 +330,7 @@ def test_uniform_draws_fill_the_balls():
 
 def test_uniform_draws_are_keyed_by_row():
     noise, some = Noise.of(3, 100), torch.tensor([7, 70, 2])
-    for draw in (geo.linf_uniform, geo.l2_uniform):
+    for draw in (geo.linf_uniform, geo.l2_uniform, geo.l1_uniform):
         assert_close(draw(noise, (2, 2), 0.1)[some], draw(noise.take(some), (2, 2), 0.1), atol=0, rtol=0)
 
 

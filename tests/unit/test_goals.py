@@ -80,6 +80,48 @@ def test_dlr_ignores_shift_and_scale(k):
         assert_close(goals.dlr(7 * z - 3, y, t), goals.dlr(z, y, t))
 
 
+@pytest.mark.parametrize("k", [2, 3, 4, 10])
+@pytest.mark.parametrize("goal", [*goals.GOALS.values(), goals.least_likely], ids=lambda goal: goal.__name__)
+def test_gradients_are_those_of_finite_differences(goal, k):
+    z, y, t = logits(20, k)
+    z.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: goal(z, y, None), (z,))
+    assert torch.autograd.gradcheck(lambda z: goal(z, y, t), (z,))
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+@pytest.mark.parametrize("goal", goals.GOALS.values(), ids=lambda goal: goal.__name__)
+def test_a_goal_is_above_its_value_at_a_tie_once_it_holds(goal, k):
+    """ln 2 at least for the untargeted cross-entropy, whose other classes add up; the ratios have the margin's sign."""
+    z, y, t = logits(300, k)
+    for target in (None, t):
+        gap, score = goals.margin(z, y, target), goal(z, y, target)
+        if goal is goals.cross_entropy:
+            edge = torch.log(torch.tensor(2.0))
+            assert (score[gap > 0] > edge).all() if target is None else (score[gap <= 0] < -edge + 1e-9).all()
+        elif target is None or goal is goals.margin or k < 4:
+            assert torch.equal(score > 0, gap > 0)
+        else:  # z_t against z_y alone
+            assert (score[gap > 0] > 0).all()
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_least_likely_is_the_targeted_goal_at_the_argmin(k):
+    z, y, t = logits(50, k)
+    aim = torch.tensor([min((v, j) for j, v in enumerate(row) if j != own)[1] for row, own in zip(z, y)])
+    assert_close(goals.least_likely(z, y), -F.cross_entropy(z, aim, reduction="none"))
+    assert_close(goals.least_likely(z, y, t), goals.least_likely(z, y))
+
+
+def test_goals_have_names():
+    assert goals.named("dlr") is goals.dlr
+    assert goals.named(goals.margin) is goals.margin
+    with pytest.raises(
+        ArgumentError, match="no goal is called 'dl'; give cross_entropy, margin, dlr, or a function"
+    ):
+        goals.named("dl")
+
+
 def test_success_is_a_strict_margin_scaled_with_the_dtype():
     """max(1e-5·max|z|, tiny) in float32: at 100 the threshold is 1e-3; in float64 it is 5e8 times smaller."""
     y = torch.tensor([0])

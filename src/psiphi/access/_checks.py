@@ -145,13 +145,19 @@ def check_no_probabilities(logits: Tensor) -> None:
             )
 
 
+def gap_between(first: Tensor, second: Tensor) -> float:
+    """The largest difference of two answers to the same rows; 0 where rounding explains it."""
+    gap = (first - second).abs().amax().item()
+    return gap if gap > 1e3 * torch.finfo(first.dtype).eps * max(first.abs().amax().item(), 1e-30) else 0.0
+
+
 def check_repeatable(first: Tensor, second: Tensor) -> None:
     """Refuse a classifier that answers the same rows differently by more than rounding."""
-    gap = (first - second).abs().amax().item()
-    if gap > 1e3 * torch.finfo(first.dtype).eps * max(first.abs().amax().item(), 1e-30):
+    if gap := gap_between(first, second):
         raise AccessError(
             f"the classifier's output is random: the same rows gave logits that differ by {gap:.3g}. One "
-            "lucky draw proves nothing: fix its noise, or attack the average over draws."
+            "lucky draw proves nothing: fix its noise, or attack the mean over draws, "
+            "access.expectation(model, draws=16)."
         )
 
 

@@ -42,7 +42,7 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
         flags = [(p, p.requires_grad) for p in model.parameters()]
         buffers = _snapshot(model)
         try:
-            model.eval()
+            _evaluate(model)
             for p, _ in flags:
                 p.requires_grad_(False)
             yield
@@ -52,6 +52,15 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
             for p, flag in flags:
                 p.requires_grad_(flag)
             _restore(buffers)
+
+
+def _evaluate(model: nn.Module) -> None:
+    """Eval mode; a program of torch.export, whose mode is fixed in it, has no such call."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        for module in model.modules():
+            module.training = False
 
 
 def _snapshot(model: nn.Module) -> list[tuple[nn.Module, str, Tensor | None, Any]]:

@@ -49,20 +49,27 @@ class Pipe:
         self.box = checks.as_box(self.bounds, x)
         return x.clamp_(self.box.lo, self.box.hi)  # a narrower dtype may round a wall outward
 
-    def forward(self, points: Tensor) -> Tensor:
-        """Logits (n, K)."""
+    def scaled(self, points: Tensor) -> Tensor:
+        """What the model is given for points that are sent, and counted, now."""
         self.rows += len(points)
         scaled = points if self.mean is None else points - checks.as_channels(self.mean, points)
-        scaled = scaled if self.std is None else scaled / checks.as_channels(self.std, points)
+        return scaled if self.std is None else scaled / checks.as_channels(self.std, points)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Logits (n, K)."""
+        scaled = self.scaled(points)
         try:
             logits = self.model(scaled)
         except PsiphiError:
             raise
-        except (RuntimeError, ValueError, IndexError) as error:
-            first = str(error).strip().split("\n")[0]
-            shape = show(points.shape)
-            raise AccessError(f"the classifier fails on input of shape {shape}: {first}") from error
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            raise self.failed(points, error) from error
         return checks.check_logits(logits, len(points))
+
+    def failed(self, points: Tensor, error: Exception) -> AccessError:
+        """What the model raised, as a sentence."""
+        first = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        return AccessError(f"the classifier fails on input of shape {show(points.shape)}: {first}")
 
     def _floats(self) -> Iterator[Tensor]:
         if isinstance(self.model, nn.Module):

@@ -36,12 +36,25 @@ class Access(Protocol):
     `rows` (n,) says which sample each point is of, for the count and the budget; None outside a session.
     """
 
-    sees: frozenset[Sees]
-    decides: bool
-    """Whether an answer during the search is a verdict: a row may leave on it."""
-    recorded: bool
-    """Whether an answer stands as it was given, so that no further query confirms it."""
-    box: Box
+    @property
+    def sees(self) -> frozenset[Sees]:
+        """What is shown of an answer."""
+        ...
+
+    @property
+    def decides(self) -> bool:
+        """Whether an answer during the search is a verdict: a row may leave on it."""
+        ...
+
+    @property
+    def recorded(self) -> bool:
+        """Whether an answer stands as it was given, so that no further query confirms it."""
+        ...
+
+    @property
+    def box(self) -> Box:
+        """The walls of the data."""
+        ...
 
     def points(self, x: Any) -> Tensor:
         """`x` checked, on the model's device and in its dtype."""

@@ -25,6 +25,23 @@ def numbers(text: str | None, what: str) -> tuple[int, ...] | None:
         ) from None
 
 
+def fractions(text: str | None, what: str) -> tuple[float, ...] | None:
+    """`0.1,8/255` as (0.1, 0.0314)."""
+    if text is None:
+        return None
+    try:
+        return tuple(_fraction(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise ArgumentError(
+            f"{what} is {text!r}; numbers with commas are needed, e.g. 0.1,0.2 or 2/255,4/255."
+        ) from None
+
+
+def _fraction(text: str) -> float:
+    over, slash, under = text.partition("/")
+    return float(over) / float(under) if slash else float(over)
+
+
 def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
     """`["samples=5", "loss=huber"]` as {"samples": 5, "loss": "huber"}: Python literals, else text."""
     found: dict[str, Any] = {}
@@ -40,8 +57,13 @@ def settings(pairs: Iterable[str] | None) -> dict[str, Any]:
     return found
 
 
-def build(entry: Entry, kind: str, given: Mapping[str, Any], *first: Any, kept: Iterable[str] = ()) -> Any:
-    """Call a registered builder with the options that were given (None = not given, but for those in `kept`)."""
+def build(
+    entry: Entry, kind: str, given: Mapping[str, Any], *first: Any, kept: Iterable[str] = (), **named: Any
+) -> Any:
+    """Call a registered builder with the options that were given (None = not given, but for those in `kept`).
+
+    `first` and `named` go to it as they are.
+    """
     wanted = {name: value for name, value in given.items() if value is not None or name in kept}
     takes = [name for name in entry.parameters if name not in POSITIONAL]
     own = {name for name in takes if "Module" in str(entry.parameters[name].annotation)}
@@ -56,7 +78,7 @@ def build(entry: Entry, kind: str, given: Mapping[str, Any], *first: Any, kept: 
             hint = f"did you mean {option(near[0])}? It takes" if near else "it takes"
             raise ArgumentError(f"the {kind} {entry.name} has no argument {option(name)}; {hint} {listed}.")
     try:
-        return entry.build(*first, **wanted)
+        return entry.build(*first, **named, **wanted)
     except (TypeError, AttributeError) as error:
         raise ArgumentError(f"the {kind} {entry.name} cannot be built like this: {error}.") from error
 

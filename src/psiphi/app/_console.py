@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
@@ -72,20 +73,31 @@ def console() -> Console:
 
 
 @contextmanager
-def progress(what: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, quiet: bool = False, unit: str = "it") -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, moved by calling (done, of)."""
     if quiet:
         yield lambda done, of: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=0, desc=what, leave=False, mininterval=0.2) as bar:
+    with tqdm(total=0, desc=what, unit=unit, leave=False, mininterval=0.2) as bar:
 
         def move(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
         yield move
+
+
+@contextmanager
+def spoken_warnings(quiet: bool = False) -> Iterator[None]:
+    """Inside, a warning for the user is kept and said at the end, once, without the place that gave it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    for sentence in dict.fromkeys(said):
+        note(f"warning: {sentence}", quiet)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -7,13 +7,15 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from psiphi.basis.errors import DataError, MeasureError, MissingVerb
 from psiphi.evaluation import Share
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from psiphi.access import Access
     from psiphi.attacks import Attack, Result
     from psiphi.evaluation import Anomalies, Elbo, Latents, Likelihood, Reconstruction
 
@@ -139,8 +141,13 @@ def pca_beside(train: Any, latent_dim: int) -> Any:
 
 
 @torch.no_grad()
-def labels_of(classifier: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The class that the classifier finds in each row, and its probability."""
+def labels_of(classifier: nn.Module | Access, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The class that the classifier, or what an access shows of it, finds in each row, and its probability.
+
+    NaN where an access shows labels only.
+    """
+    if not isinstance(classifier, nn.Module):
+        return _shown(classifier, x)
     training = classifier.training
     classifier.eval()
     try:
@@ -148,6 +155,17 @@ def labels_of(classifier: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         classifier.train(training)
     confidence, label = probability.max(1)
+    return label, confidence
+
+
+def _shown(access: Access, x: Tensor) -> tuple[Tensor, Tensor]:
+    sent = x.to(access.points(x[:0]))  # the device and dtype that it works in
+    with access.session(sent):
+        said = torch.cat([access.look(part).said for part in sent.split(ROWS)], 1).cpu()
+    if said.ndim == 2:
+        label = said.mode(0).values
+        return label, torch.full(label.shape, torch.nan)
+    confidence, label = said.mean(0).softmax(1).max(1)
     return label, confidence
 
 

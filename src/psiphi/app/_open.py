@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psiphi.app import _exported
 from psiphi.basis.errors import ArgumentError, DataError, FileError
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ def open_model(path: str | Path) -> Model:
         return load(folder)
 
 
-def open_classifier(name: str) -> nn.Module:
-    """A saved classifier, or what `module:function` of the user's own code returns."""
+def open_classifier(name: str, trust: bool = False) -> nn.Module:
+    """A saved classifier, what `module:function` of the user's own code returns, or a trusted torch.export file."""
     from psiphi.models import Classifier
 
     module, colon, function = name.partition(":")
     if colon and not Path(name).exists():
         return _own(module, function)
+    if Path(name).suffix == _exported.SUFFIX:
+        return _exported.open_exported(Path(name), trust)
+    _exported.refuse_pickle(Path(name))
     model = open_model(name)
     if not isinstance(model, Classifier):
         raise ArgumentError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from psiphi.app._attacked import Curves
     from psiphi.app._judge import Defended, Judged, Share
     from psiphi.app.commands._verify import Outcome
     from psiphi.app.fields import Field, Paths
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assault:
-    """One attack on the classifier, with and without the purifier; and the same at other radii."""
+    """One attack on the classifier, with and without the purifier; the same at other radii; and the curve in L2."""
 
     attack: Attack
     eps: float
@@ -30,6 +31,7 @@ class Assault:
     defended: Defended
     sweep: dict[str, list[Share]]
     radii: list[float]
+    curves: Curves
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from psiphi.app.commands._compare import compare
 from psiphi.app.commands._evaluate import evaluate
 from psiphi.app.commands._impute import impute
 from psiphi.app.commands._lists import data, models
+from psiphi.app.commands._merge import merge
 from psiphi.app.commands._repro import repro
 from psiphi.app.commands._sample import sample
 from psiphi.app.commands._tour import tour
@@ -105,7 +106,21 @@ def psiphi(
     """
 
 
-for verb in (tour, train, sample, apply, impute, evaluate, compare, attack, verify, repro, models, data):
+for verb in (
+    tour,
+    train,
+    sample,
+    apply,
+    impute,
+    evaluate,
+    compare,
+    attack,
+    merge,
+    verify,
+    repro,
+    models,
+    data,
+):
     app.command()(verb)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +59,31 @@ def build(
     bounds: tuple[float, float] = (0.0, 1.0),
     most: int = 8,
 ) -> list[Example]:
-    """The first broken row of each class, at most `most`: chosen by rule, not by looks."""
-    broken = (result.success & ~result.already_met).cpu()
+    """The first broken row of each class, at most `most`: chosen by rule, not by looks.
+
+    `classifier` may be an access; the purifier's images are in the data's units. Of fewer than four
+    classes, further broken rows are taken in their order.
+    """
+    broken = result.broken.cpu()
     rows: list[int] = []
     seen: set[int] = set()
     for row in broken.nonzero().squeeze(1).tolist():
         if int(y[row]) not in seen and len(rows) < most:
             seen.add(int(y[row]))
             rows.append(row)
+    if len(rows) < 4:
+        rest = (row for row in broken.nonzero().squeeze(1).tolist() if row not in rows)
+        rows += [row for row, _ in zip(rest, range(4 - len(rows)))]
     if not rows:
         return []
     rows.sort(key=lambda row: int(y[row]))
     clean, bad = x[rows], result.x[rows]
     change = bad - clean
     largest = float(change.abs().max())
-    amplified = (bounds[1] - bounds[0]) / largest if largest else 1.0
+    room = (bounds[1] - bounds[0]) * (
+        0.5 if change.ndim == 4 and change.shape[1] == 3 else 1
+    )  # colours: about grey
+    amplified = room / largest if largest else 1.0
     purified = None if purifier is None else purifier.project(bad).detach()
     tints = pictures.as_change(change, largest)
     cells = {
@@ -81,7 +93,7 @@ def build(
     }
     return [
         Example(
-            row,
+            int(result.row[row]),
             int(y[row]),
             cells["clean"][i],
             Cell(tints[i]),
@@ -100,11 +112,8 @@ def _cells(classifier: Any, x: Tensor, bounds: tuple[float, float]) -> list[Any]
     return [Cell(tile, int(k), float(p)) for tile, k, p in zip(tiles, label, confidence)]
 
 
-def save(path: Path, examples: list[Example]) -> None:
-    """Write the gallery as one PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+def save(path: Path, examples: list[Example], classes: Sequence[str] = ()) -> None:
+    """Write the gallery as one PNG; labels by their names where `classes` has them."""
     from matplotlib.figure import Figure
 
     names = ["clean", "change", "adversarial", *(["purified"] if examples[0].purified else [])]
@@ -120,13 +129,15 @@ def save(path: Path, examples: list[Example]) -> None:
                 spine.set_color("#cccccc")
             if cell.label is not None:
                 wrong = cell.label != example.truth
-                ax.set_xlabel(
-                    f"{cell.label}  {cell.confidence:.0%}",
-                    fontsize=9,
-                    color="#c4431f" if wrong else "#333333",
-                )
+                ax.set_xlabel(_said(cell, classes), fontsize=9, color="#c4431f" if wrong else "#333333")
             if column == 0:
                 ax.set_ylabel(titles.get(name, name), fontsize=9)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     files.write(path, out.getvalue())
+
+
+def _said(cell: Cell, classes: Sequence[str]) -> str:
+    name = classes[cell.label] if cell.label is not None and cell.label < len(classes) else str(cell.label)
+    sure = "" if cell.confidence is None or isnan(cell.confidence) else f"  {cell.confidence:.0%}"
+    return f"{name if len(name) <= 12 else name[:11] + '…'}{sure}"

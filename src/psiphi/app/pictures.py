@@ -42,8 +42,14 @@ def as_ink(grey: np.ndarray) -> np.ndarray:
 
 
 def as_change(change: Tensor, largest: float) -> np.ndarray:
-    """Signed changes (n, C, H, W) as warm (more) and cold (less) tints, (n, H, W, 4), opaque at ±largest."""
+    """Signed changes (n, C, H, W) as warm (more) and cold (less) tints, (n, H, W, 4), opaque at ±largest.
+
+    Of three channels as colours about grey, (n, H, W, 3): their mean would hide a change of hue.
+    """
     array = change.detach().float().cpu().numpy()
+    if array.ndim == 4 and array.shape[1] == 3:
+        bright = 0.5 + 0.5 * np.clip(array / max(largest, 1e-12), -1, 1)
+        return np.rint(255 * bright).astype(np.uint8).transpose(0, 2, 3, 1)
     array = (array[:, None] if array.ndim == 3 else array).mean(1)
     strength = np.clip(np.abs(array) / max(largest, 1e-12), 0, 1)[..., None]
     colour = np.where(array[..., None] > 0, np.array(WARM), np.array(COLD))

@@ -227,6 +227,36 @@ def radii(
     return draw
 
 
+def accuracy_curve(
+    eps: Sequence[float],
+    values: Sequence[float],
+    bands: Sequence[tuple[float, float]],
+    norm: str,
+    chance: float | None = None,
+) -> Draw:
+    """Accuracy against the radius, from the clean one at 0, with the band of its intervals and the level of chance."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        few = len(eps) <= 40
+        lows, highs = zip(*bands)
+        ax.fill_between(eps, lows, highs, color=c["bare"], alpha=0.16, linewidth=0)
+        ax.plot(eps, values, color=c["bare"], marker="o" if few else "", markersize=3.2, clip_on=False)
+        levels = [(values[0], f"clean {values[0]:.1%}", (0, (3, 2)), 1, "right")]
+        levels += [] if chance is None else [(chance, f"chance {chance:.0%}", (0, (1, 2)), 0.01, "left")]
+        for level, name, dashes, place, side in levels:
+            ax.axhline(level, color=c["soft"], linewidth=0.8, linestyle=dashes, zorder=0)
+            ax.annotate(
+                name, (place, level), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                ha=side, va="bottom", color=c["soft"], fontsize=9.5,
+            )  # fmt: skip
+        _quiet(ax, c, f"radius ε of the {norm} ball, in the data's units", "accuracy under attack")
+        ax.set_xlim(0, max(eps) or 1)
+        ax.set_ylim(-0.03, 1.09)
+        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+
+    return draw
+
+
 def paired_bars(
     names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]
 ) -> Draw:

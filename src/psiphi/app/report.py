@@ -7,6 +7,7 @@ from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
+from psiphi.app import _attacked as attacked
 from psiphi.app import _console as console
 from psiphi.app import _figures as figures
 from psiphi.app import fields, gallery, modes_map, pictures, plots
@@ -200,6 +201,7 @@ def _drawn(story: Story, markup: Any) -> dict[str, Any]:
         "sweep_svg": svg(
             "sweep", figures.sweep(story), f"Accuracy against the radius; at the largest: {ends}", (4.6, 3.0)
         ),
+        "curve_svg": svg("curve", attacked.draw(a.curves), attacked.words(a.curves), (4.6, 3.0)),
     }
 
 
@@ -237,6 +239,7 @@ def numbers(story: Story) -> dict[str, Any]:
                 "clean": a.clean.as_dict(),
                 "bare": a.bare.as_dict(),
                 **{f"purified_{name}": share for name, share in a.defended.as_dict().items()},
+                "curve": a.curves.as_dict(),
             },
             "laws": [each.as_dict() for each in story.laws],
             "skipped": story.skipped,
@@ -254,6 +257,7 @@ def save_pictures(folder: Path, story: Story, examples: list[gallery.Example]) -
     plots.png(folder / "latent-map.png", draw, (5.2, 4.6))
     plots.png(folder / "accuracy.png", figures.spans(story))
     plots.png(folder / "radius.png", figures.sweep(story))
+    plots.png(folder / "curve.png", attacked.draw(story.assault.curves), (5.2, 3.4))
     if story.maps:
         plots.png(folder / "modes.png", modes_map.side_by_side(story.maps), (8.4, 4.4))
     if story.downhill:

@@ -12,6 +12,7 @@ from typing import Any
 from psiphi import attacks, evaluation, zoo
 from psiphi.access import white_box
 from psiphi.app import fields, report
+from psiphi.app._attacked import Curves
 from psiphi.app._judge import Questions, Share, accuracy, defend, judge, question, robust
 from psiphi.app._open import SPEC, held_out
 from psiphi.app._story import Assault, Downhill, Story
@@ -40,6 +41,7 @@ class Settings:
     eps: float = 0.2
     steps: int = 40
     radii: tuple[float, ...] = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
+    lengths: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
     laws: bool = True
     quick: bool = False
     ring_steps: int = 1500
@@ -224,7 +226,11 @@ def _assault(settings: Settings, seed: int, classifier: Any, vae: Any, x: Any, y
         for name, share in (("bare", robust(found)), ("gray", safe.gray), ("white", safe.white)):
             sweep[name].append(share)
     clean = accuracy(classifier, x, y)
-    return Assault(attack, settings.eps, clean, robust(result), result, defended, sweep, list(settings.radii))
+    euclidean = attacks.pgd(attacks.L2(settings.lengths[-1]), steps=settings.steps)
+    curve = euclidean.curve(classifier, x, y, eps=settings.lengths, seed=seed)
+    curves = Curves(curve, curve, "L2", 1 / int(y.max() + 1))
+    radii = list(settings.radii)
+    return Assault(attack, settings.eps, clean, robust(result), result, defended, sweep, radii, curves)
 
 
 def _laws(settings: Settings, watch: _Watch) -> tuple[list[Any], list[str]]:

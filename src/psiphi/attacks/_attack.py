@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from psiphi.attacks import _curve, engine
 from psiphi.attacks._protocols import Search, Threat
 from psiphi.attacks._result import Result
 from psiphi.attacks._targets import Targets, check_targets
+from psiphi.basis.errors import ArgumentError
 from psiphi.formulas.goals import Goal
 
 Kind = Literal["fixed-perturbation", "minimum-norm"]
@@ -24,6 +26,7 @@ class Attack:
 
     targets: classes to reach where the call names none: "least-likely" and "random" ones, a function
     (logits (n, K), y (n,)) -> classes (n,), "all" for the best over every other class, None for any but the label.
+    confidence: the margin, of logits, by which the goal must hold.
     """
 
     threat: Threat
@@ -31,9 +34,12 @@ class Attack:
     search: Search
     kind: Kind = "fixed-perturbation"
     targets: Targets = None
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
         check_targets(self.targets)
+        if not 0 <= self.confidence < float("inf"):
+            raise ArgumentError(f"confidence is a finite margin of at least 0; got {self.confidence!r}.")
 
     def __call__(
         self,
@@ -55,7 +61,7 @@ class Attack:
         reach, instead of any but `y`, or a name of `targets`. Row i depends on (`seed`, i) alone, not on
         `batch_size`; `rows` gives the i of each row where `x` is a part of a larger batch. `stop_early` lets a row
         leave once its goal holds; without it every row, the already misclassified too, takes all its steps
-        (adversarial training). `batch_size` is by default 64 on a CPU, where caches are small, and 512 elsewhere.
+        (adversarial training). `batch_size` is by default 96 on a CPU, where caches are small, and 512 elsewhere.
         `on_progress(finished, of)` is called as rows leave.
 
         The classifier is left as it was found: parameters, gradients, buffers, modes, random state.
@@ -86,12 +92,15 @@ class Attack:
 
     def __repr__(self) -> str:
         recipe = getattr(self, "recipe", None)
-        if recipe is None:
-            told = {f.name: getattr(self, f.name) for f in fields(self)}
-            told["goal"] = getattr(self.goal, "__name__", repr(self.goal))
-            return (
-                f"Attack({', '.join(f'{name}={value}' for name, value in told.items() if value is not None)})"
-            )
-        given = {name: value for name, value in recipe["arguments"].items() if value is not None}
-        threat = [repr(given.pop("threat"))] if "threat" in given else []
-        return f"{recipe['attack']}({', '.join(threat + [f'{name}={value!r}' for name, value in given.items()])})"
+        told = (
+            {f.name: getattr(self, f.name) for f in fields(self)} if recipe is None else recipe["arguments"]
+        )
+        told = {name: _said(value) for name, value in told.items() if value is not None}
+        threat = [told.pop("threat")] if "threat" in told else []
+        name = "Attack" if recipe is None else recipe["attack"]
+        return f"{name}({', '.join(threat + [f'{key}={value}' for key, value in told.items()])})"
+
+
+def _said(value: Any) -> str:
+    """A function by its name, since its address would differ from run to run."""
+    return value.__name__ if inspect.isfunction(value) else repr(value)

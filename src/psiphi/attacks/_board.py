@@ -13,6 +13,7 @@ from psiphi.attacks._protocols import Answer, Needs
 from psiphi.formulas import goals
 
 SUCCESS, UNDECIDED = 2, 1
+_ROUNDING = 64  # units in the last place by which a merit beats another
 
 
 class Board:
@@ -23,17 +24,28 @@ class Board:
 
     def keep(self, rows: Tensor, points: Tensor, rank: Tensor, score: Tensor, merit: Tensor) -> Tensor:
         """Take over points that beat their row's best (a row may have several); returns these rows."""
-        order = merit.argsort(stable=True)
-        for key in (rank, rows):
-            order = order[key[order].argsort(stable=True)]
-        rows, rank, merit = rows[order], rank[order], merit[order]
-        last = torch.ones_like(rows, dtype=torch.bool)
-        last[:-1] = rows[1:] != rows[:-1]
-        better = last & ((rank > self.rank[rows]) | ((rank == self.rank[rows]) & (merit > self.merit[rows])))
-        rows, order = rows[better], order[better]
-        self.x[rows], self.rank[rows], self.merit[rows] = points[order], rank[better], merit[better]
-        self.score[rows] = score[order]
+        order = _in_order(rows, rank, merit)
+        if order is not None:
+            rows, points, rank, score, merit = (each[order] for each in (rows, points, rank, score, merit))
+        above = merit - _ROUNDING * torch.finfo(merit.dtype).eps * merit.abs() > self.merit[rows]
+        best = self.rank[rows]
+        better = ((rank > best) | ((rank == best) & above)).nonzero().squeeze(1)
+        rows = rows[better]
+        self.x[rows], self.rank[rows], self.merit[rows] = points[better], rank[better], merit[better]
+        self.score[rows] = score[better]
         return rows
+
+
+def _in_order(rows: Tensor, rank: Tensor, merit: Tensor) -> Tensor | None:
+    """The numbers of each row's best point, in the order of the rows; None where that is all of them, as they are."""
+    if bool((rows[1:] > rows[:-1]).all()):
+        return None
+    order = merit.argsort(stable=True)
+    for key in (rank, rows):
+        order = order[key[order].argsort(stable=True)]
+    last = torch.ones_like(rows, dtype=torch.bool)
+    last[:-1] = rows[order][1:] != rows[order][:-1]
+    return order[last]
 
 
 @dataclass(frozen=True)
@@ -46,22 +58,28 @@ class Judge:
     target: Tensor | None
     batch_size: int
     ledger: Ledger
+    dtype: torch.dtype
+    confidence: float = 0.0
 
-    def rate(self, said: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of logits (m, n, K) or labels (m, n) of the rows: rank and mean score (n,); share of draws that hold."""
+    def rate(self, said: Tensor, rows: Tensor, score: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of logits (m, n, K) or labels (m, n) of the rows: rank and mean score (n,); share of draws that hold.
+
+        score: where it is known already.
+        """
         y, target = self.y[rows], None if self.target is None else self.target[rows]
         if said.ndim == 2:
             holds = said != y if target is None else said == target
-            standing, score = SUCCESS * holds.long(), 2.0 * holds - 1
-        elif len(said) == 1:
-            standing = goals.standing(said[0], y, target).unsqueeze(0)
-            score = self.goal(said[0], y, target).unsqueeze(0)
+            standing, score = SUCCESS * holds.long(), (2 * holds.to(self.dtype) - 1).mean(0)
+        elif (m := len(said)) == 1:
+            rank = goals.standing(said[0], y, target, self.confidence)
+            return rank, self.goal(said[0], y, target) if score is None else score, (rank == SUCCESS).double()
         else:
-            standing = torch.stack([goals.standing(logits, y, target) for logits in said])
-            score = torch.stack([self.goal(logits, y, target) for logits in said])
+            logits, y, target = said.flatten(0, 1), y.repeat(m), None if target is None else target.repeat(m)
+            standing = goals.standing(logits, y, target, self.confidence).unflatten(0, (m, len(rows)))
+            score = self.goal(logits, y, target).unflatten(0, (m, len(rows))).mean(0)
         holds, open_ = (standing == SUCCESS).double().mean(0), (standing >= UNDECIDED).double().mean(0)
         rank = torch.where(holds > 0.5, SUCCESS, (open_ > 0.5).long() * UNDECIDED)
-        return rank, score.mean(0), holds
+        return rank, score, holds
 
     def look(self, points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `rate`, of points while they are searched."""
@@ -89,11 +107,11 @@ class Judge:
             reply = self.access.slopes(points, lambda logits: goals.gaps(logits, y, target, rivals), rows)
         else:
             reply = self.access.look(points, rows)
-        rank, score, _ = self.rate(reply.said, rows)
+        rank, score, _ = self.rate(reply.said, rows, reply.value if needs == "gradient" else None)
         broken = rank == SUCCESS
         if needs == "gradient":
             return rank, Answer(score, broken, gradient=reply.gradient)
         if needs == "jacobian":
             return rank, Answer(score, broken, gaps=reply.value, jacobian=reply.gradient)
-        label = reply.said[0] if reply.said.ndim == 2 else reply.said.mean(0).argmax(1)
+        label = reply.said.mode(0).values if reply.said.ndim == 2 else reply.said.mean(0).argmax(1)
         return rank, Answer(score, broken, label=label)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import ceil, log2
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from psiphi.attacks import _rows
+from psiphi.attacks import _files, _rows
+from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
+from psiphi.basis.provenance import provenance
 from psiphi.formulas.intervals import wilson
 
 if TYPE_CHECKING:
     from psiphi.access import Access
     from psiphi.attacks._attack import Attack
+
+_FORMAT = "psiphi attack curve 1"
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,6 +32,7 @@ class Curve:
     robust                whether each sample is classified rightly and stands at each radius, (n, m)
     clean                 whether it is classified rightly before, (n,)
     forwards, backwards   rows sent through the model, and back, for each sample, (n,)
+    row                   the number of each sample in the whole batch, (n,)
     """
 
     eps: Tensor
@@ -33,6 +40,7 @@ class Curve:
     clean: Tensor
     forwards: Tensor
     backwards: Tensor
+    row: Tensor
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,6 +65,52 @@ class Curve:
         )
         return torch.where(self.clean, first, 0)
 
+    @staticmethod
+    def of(result: Result, eps: Sequence[float]) -> Curve:
+        """Of a minimum-norm attack, which tells every radius at once: a sample stands at those below its distance.
+
+        An attack that was bounded by a radius of its own tells those up to it. Raises `ArgumentError` for an attack
+        of one radius.
+        """
+        radii = check_radii(eps)
+        if result.kind != "minimum-norm":
+            raise ArgumentError(
+                f"a {result.kind} attack tells of one radius only; attack.curve tries several."
+            )
+        clean, stands = ~result.already_wrong.cpu(), result.robust.cpu()
+        far = result.distance.cpu().double()[:, None] > radii * (1 + 1e-6)
+        spent = (result.forwards.cpu(), result.backwards.cpu(), result.row.cpu())
+        return Curve(radii, (stands[:, None] | far) & clean[:, None], clean, *spent, result.provenance)
+
+    @staticmethod
+    def cat(parts: Sequence[Curve]) -> Curve:
+        """Parts of one curve, in the order of their rows. Raises `ArgumentError` where they are not."""
+        if not parts or any(not torch.equal(part.eps, parts[0].eps) for part in parts):
+            raise ArgumentError("the parts of a curve need the same radii, and one part at least.")
+        if len(parts) == 1:
+            return parts[0]
+        row = torch.cat([part.row for part in parts])
+        order = row.argsort()
+        if (row[order].diff() == 0).any():
+            raise ArgumentError("some rows are in two of the parts: these are not the parts of one curve.")
+        names = ("robust", "clean", "forwards", "backwards", "row")
+        joined = {name: torch.cat([getattr(part, name) for part in parts])[order] for name in names}
+        return replace(parts[0], **joined, provenance=parts[0].provenance | {"parts": len(parts)})
+
+    def save(self, path: str | Path) -> None:
+        """Write `path`.npz, then `path`.json, which people can read too."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
+        told = {"eps": self.eps.tolist(), "accuracy": self.accuracy.tolist()}
+        told |= {"intervals": self.intervals.tolist(), "clean_accuracy": self.clean_accuracy}
+        _files.save(path, tensors, {"format": _FORMAT, **told, "provenance": self.provenance})
+
+    @staticmethod
+    def load(path: str | Path) -> Curve:
+        """Read what `save` wrote; nothing is unpickled. Raises `FileError`."""
+        names = [f.name for f in fields(Curve) if f.name != "provenance"]
+        tensors, record = _files.load(path, "attack curve", _FORMAT, names)
+        return Curve(**tensors, provenance=record.get("provenance", {}))
+
     def __repr__(self) -> str:
         pairs = ", ".join(f"{e:g}: {a:.1%}" for e, a in zip(self.eps.tolist(), self.accuracy.tolist()))
         return f"Curve({len(self.robust)} rows, clean {self.clean_accuracy:.1%}, {pairs})"
@@ -72,15 +126,30 @@ def curve(
     how: dict[str, Any],
 ) -> Curve:
     """See `Attack.curve`."""
-    radii = _radii(eps)
+    radii = check_radii(eps)
     x, y = _rows.gathered(x, y)
     n, m = len(x), len(radii)
     threat: Any = attack.threat
+    how = dict(how)
+    given, on_progress, target = (how.pop(name, None) for name in ("rows", "on_progress", "target"))
+    row = torch.arange(n) if given is None else torch.as_tensor(given)
+    told = "given" if isinstance(target, Tensor) else None if target is None else str(target)
+    where = provenance(
+        attack=repr(attack), access=repr(access), target=told, independent=independent, rows=n, **how
+    )
+    if attack.kind == "minimum-norm":
+        free = replace(attack, threat=replace(threat, eps=torch.inf))
+        found = free(access, x, y, target=target, rows=row, on_progress=on_progress, **how)
+        return replace(Curve.of(found, eps), provenance=where)
+    rounds = m if independent else ceil(log2(m + 1))
 
-    def at(rows: Tensor, places: Tensor) -> Any:
+    def at(rows: Tensor, places: Tensor, turn: int) -> Any:
         """The attack on some rows, each at a radius of its own."""
         sized = replace(attack, threat=replace(threat, eps=radii[places]))
-        return sized(access, x[rows], None if y is None else y[rows], rows=rows, **how)
+        move = None if on_progress is None else _moved(on_progress, turn, rounds, n)
+        labels = None if y is None else y[rows]
+        aim = target[rows] if isinstance(target, Tensor) and target.ndim else target
+        return sized(access, x[rows], labels, target=aim, rows=row[rows], on_progress=move, **how)
 
     every, numbers = torch.arange(n), torch.arange(m)
     forwards, backwards, clean = torch.zeros(n).long(), torch.zeros(n).long(), torch.ones(n).bool()
@@ -92,33 +161,35 @@ def curve(
         clean[rows] &= ~result.already_wrong.cpu()
         return result.robust.cpu()
 
-    if attack.kind == "minimum-norm":
-        result = replace(attack, threat=replace(threat, eps=torch.inf))(access, x, y, **how)
-        stands = enter(every, result)
-        robust = (
-            stands[:, None] | (result.distance.cpu().double()[:, None] > radii * (1 + 1e-6)) & clean[:, None]
-        )
-    elif independent:
-        for place in numbers:
-            robust[:, place] = enter(every, at(every, place.expand(n)))
+    if independent:
+        for place in range(m):
+            robust[:, place] = enter(every, at(every, numbers[place].expand(n), place))
     else:
         low, high = (
             torch.zeros(n).long(),
             torch.full((n,), m),
         )  # stands below `low`, and from `high` on no more
+        turn = 0
         while len(rows := (low < high).nonzero().squeeze(1)):
             middle = (low[rows] + high[rows]) // 2
-            stands = enter(rows, at(rows, middle))
-            low[rows], high[rows] = (
-                torch.where(stands, middle + 1, low[rows]),
-                torch.where(stands, high[rows], middle),
-            )
+            stands = enter(rows, at(rows, middle, turn))
+            low[rows] = torch.where(stands, middle + 1, low[rows])
+            high[rows] = torch.where(stands, high[rows], middle)
             low[~clean] = high[~clean] = 0
+            turn += 1
         robust = numbers < low[:, None]
-    return Curve(radii, robust & clean[:, None], clean, forwards, backwards, {"attack": repr(attack), **how})
+    return Curve(radii, robust & clean[:, None], clean, forwards, backwards, row, where)
 
 
-def _radii(eps: Sequence[float]) -> Tensor:
+def _moved(
+    on_progress: Callable[[int, int], None], turn: int, rounds: int, n: int
+) -> Callable[[int, int], None]:
+    """Progress within one of the rounds as progress of all; rows that a round leaves out count as done in it."""
+    return lambda done, of: on_progress(min((turn + 1) * n - of + done, rounds * n), rounds * n)
+
+
+def check_radii(eps: Sequence[float]) -> Tensor:
+    """Radii as a rising tensor (m,). Raises `ArgumentError`."""
     radii = torch.as_tensor(eps, dtype=torch.float64).flatten()
     if not len(radii) or not (radii.isfinite() & (radii >= 0)).all() or not (radii.diff() > 0).all():
         raise ArgumentError(f"a curve needs radii of at least 0 in rising order; got {eps!r}.")

@@ -55,15 +55,13 @@ class Loop:
 
     def move(self, waiting: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Let the search move the rows; returns their last points that nobody has judged yet, with the rows."""
-        search, room, box = self.attack.search, self.judge.batch_size, self.access.box
+        search, room = self.attack.search, self.judge.batch_size
         rivals, total = getattr(search, "rivals", None), len(waiting)
         unjudged, state, rows = [], None, waiting[:0]
         while remaining := len(rows) + len(waiting):
             if len(waiting) and len(rows) < room:
                 fresh, waiting = waiting[: room - len(rows)], waiting[room - len(rows) :]
-                begun = search.start(
-                    self.x[fresh], self.judge.y[fresh], take(self.threat, fresh), box, self.noise.take(fresh)
-                )
+                begun = self.begin(fresh)
                 state = begun if state is None else join(state, begun)
                 rows = torch.cat((rows, fresh))
             points, owner = search.ask(state, room)
@@ -95,6 +93,14 @@ class Loop:
             if self.on_progress is not None and len(rows) + len(waiting) < remaining:
                 self.on_progress(total - len(rows) - len(waiting), total)
         return unjudged
+
+    def begin(self, rows: Tensor) -> Any:
+        """The search's state of fresh rows."""
+        search, x, threat = self.attack.search, self.x[rows], take(self.threat, rows)
+        survey = ()
+        if getattr(search, "surveys", False):
+            survey = (self.judge.answer("jacobian", x, rows, getattr(search, "rivals", None))[1],)
+        return search.start(x, self.judge.y[rows], threat, self.access.box, self.noise.take(rows), *survey)
 
     def affordable(self, rows: Tensor, owner: Tensor) -> Tensor:
         """The numbers of the points that the budget of their row still pays."""
@@ -138,5 +144,8 @@ class Loop:
         if len(rows := far.nonzero().squeeze(1)):
             threat = take(self.threat, rows)
             points = threat.project(self.board.x[rows], self.x[rows], self.access.box)
-            rank, score, _ = self.judge.look(points, rows)
+            rank = torch.zeros_like(rows)  # no success where nobody may ask any more
+            score = self.board.score[rows]
+            if len(sent := self.affordable(rows, torch.arange(len(rows), device=rows.device))):
+                rank[sent], score[sent], _ = self.judge.look(points[sent], rows[sent])
             self.board.x[rows], self.board.rank[rows], self.board.score[rows] = points, rank, score

@@ -34,8 +34,8 @@ class Threat(Protocol):
         """The nearest point to `v` of set ∩ box."""
         ...
 
-    def steepest(self, g: Tensor, v: Tensor, box: Box) -> Tensor:
-        """The unit step from `v` that raises a score of gradient `g` most."""
+    def steepest(self, g: Tensor, v: Tensor, box: Box, length: float | Tensor | None = None) -> Tensor:
+        """The unit step from `v` that raises a score of gradient `g` most, given the length of the step to come."""
         ...
 
     def distance(self, v: Tensor, x: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ class Answer:
 class Search(Protocol):
     """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access.
 
-    A search that needs "jacobian" may have `rivals`, the number of other classes that it looks at.
+    A search that needs "jacobian" may have `rivals`, the number of other classes that it looks at. One whose attribute
+    `surveys` is true is given the gaps and their Jacobian at x as a last argument of `start`.
     """
 
     needs: ClassVar[Needs]

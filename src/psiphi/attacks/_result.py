@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from psiphi.basis import files
+from psiphi.attacks import _files
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import wilson
 
 _FORMAT = "psiphi attack result 2"
+_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "share")
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,9 +76,19 @@ class Result:
         """Successes among the rows where the goal did not hold already; NaN without any."""
         return _share(self.success[~self.already_met])
 
+    @property
+    def broken(self) -> Tensor:
+        """Rows where the goal did not hold before and does at x, (n,)."""
+        return self.success & ~self.already_met
+
     @staticmethod
     def cat(parts: Sequence[Result]) -> Result:
-        """Parts of one attack as one result, in the order of their rows. Raises `ArgumentError` for a row twice."""
+        """Parts of one attack as one result, in the order of their rows.
+
+        Raises `ArgumentError` for a row in two parts, and for parts of different kinds.
+        """
+        if not parts:
+            raise ArgumentError("there are no parts to join: one result at least is needed.")
         if len(parts) == 1:
             return parts[0]
         row = torch.cat([part.row for part in parts])
@@ -93,6 +100,8 @@ class Result:
             values = [getattr(part, f.name) for part in parts]
             if all(isinstance(value, Tensor) for value in values):
                 joined[f.name] = torch.cat(values)[order.to(values[0].device)]
+            elif f.name != "provenance" and any(_unlike(value, values[0]) for value in values):
+                raise ArgumentError(f"the parts differ in `{f.name}`: these are not the parts of one attack.")
         told = dict(parts[0].provenance)
         told |= {"rows": len(row), "parts": len(parts)}
         told["seconds"] = round(sum(part.provenance.get("seconds", 0.0) for part in parts), 3)
@@ -121,13 +130,13 @@ class Result:
         if not n:
             return "no rows were attacked"
         low, high = wilson(int(self.robust.sum()), n)
-        fresh = self.success & ~self.already_met
-        moved = f", median distance {self.distance[fresh].median().item():.4g}" if fresh.any() else ""
+        moved = self.distance[self.broken].double()
+        far = f", median distance {moved.median():.4g}, mean {moved.mean():.4g}" if len(moved) else ""
         return (
             f"{self.provenance.get('attack', 'attack')} on {n} rows{' (targeted)' if self.targeted else ''}\n"
             f"  misclassified before  {int(self.already_wrong.sum())}\n"
             f"  goal met before       {int(self.already_met.sum())}\n"
-            f"  broken by the attack  {int(fresh.sum())}{moved}\n"
+            f"  broken by the attack  {len(moved)}{far}\n"
             f"  undecided             {int(self.undecided.sum())}\n"
             f"  robust accuracy       {self.accuracy:.1%}   [{low:.1%}, {high:.1%}] (95 %, Wilson)\n"
             f"  forwards, backwards   {int(self.forwards.sum())}, {int(self.backwards.sum())}"
@@ -142,55 +151,25 @@ class Result:
 
     def save(self, path: str | Path) -> None:
         """Write `path`.npz, then `path`.json, which names the SHA-256 of the former."""
-        base = _base(path)
-        buffer = io.BytesIO()
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        arrays: dict[str, Any] = {
-            k: v.detach().cpu().numpy() for k, v in values.items() if isinstance(v, Tensor)
-        }
-        np.savez_compressed(buffer, **arrays)
-        data = buffer.getvalue()
-        files.write(_with(base, ".npz"), data)
-        record = {"format": _FORMAT, "kind": self.kind, "targeted": self.targeted}
-        record |= {"provenance": self.provenance, "sha256": hashlib.sha256(data).hexdigest()}
-        files.write_json(_with(base, ".json"), record)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        rest = {name: values[name] for name in _REST}
+        _files.save(path, tensors, {"format": _FORMAT, **rest})
 
     @staticmethod
     def load(path: str | Path) -> Result:
         """Read what `save` wrote; nothing is unpickled. Raises `FileError`."""
-        base = _base(path)
-        record = files.read_json(_with(base, ".json"))
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise FileError(f"{_with(base, '.json')} is no attack result of this version ({_FORMAT}).")
-        npz = _with(base, ".npz")
+        names = [f.name for f in fields(Result) if f.name not in (*_REST, *_OPTIONAL)]
+        tensors, record = _files.load(path, "attack result", _FORMAT, names, _OPTIONAL)
         try:
-            data = npz.read_bytes()
-        except OSError as error:
-            raise FileError(f"{npz} cannot be read ({error}).") from None
-        if hashlib.sha256(data).hexdigest() != record.get("sha256"):
-            raise FileError(f"{npz} is cut short or changed: its SHA-256 is not the one in {base.name}.json.")
-        optional = ("target", "share")
-        names = [
-            f.name for f in fields(Result) if f.name not in ("kind", "targeted", "provenance", *optional)
-        ]
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                names += [name for name in optional if name in arrays]
-                tensors = {name: torch.from_numpy(arrays[name]) for name in names}
-            rest = {name: record[name] for name in ("kind", "targeted", "provenance")}
-        except (KeyError, ValueError, OSError, TypeError, zipfile.BadZipFile) as error:
-            raise FileError(f"{npz} is no attack result ({error}).") from None
-        return Result(**tensors, **rest)
+            return Result(**tensors, **{name: record[name] for name in _REST})
+        except KeyError as error:
+            raise FileError(f"{path} is no attack result: it lacks {error}.") from None
+
+
+def _unlike(one: Any, other: Any) -> bool:
+    return type(one) is not type(other) or bool(one != other)
 
 
 def _share(rows: Tensor) -> float:
     return rows.double().mean().item() if len(rows) else float("nan")
-
-
-def _base(path: str | Path) -> Path:
-    path = Path(path)
-    return path.with_suffix("") if path.suffix in (".npz", ".json") else path
-
-
-def _with(base: Path, suffix: str) -> Path:
-    return base.with_name(base.name + suffix)

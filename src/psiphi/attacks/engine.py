@@ -18,13 +18,13 @@ from psiphi.attacks._board import SUCCESS, UNDECIDED, Board, Judge
 from psiphi.attacks._loop import Loop, Progress
 from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
-from psiphi.basis.noise import Noise
+from psiphi.basis.noise import Noise, mix
 from psiphi.basis.provenance import provenance
 
 if TYPE_CHECKING:
     from psiphi.attacks._attack import Attack
 
-_SMALL, _LARGE = 64, 512
+_SMALL, _LARGE = 96, 512
 
 
 def attack(
@@ -37,9 +37,18 @@ def attack(
         n = len(some) if hasattr(some, "__len__") else 0
         mine = range(start, start + n) if rows is None else rows[start : start + n]
         aim = target[start : start + n] if isinstance(target, Tensor) and target.ndim else target
-        parts.append(one(attack, access, some, labels, aim, rows=mine, **how))
+        part = attack if n == 0 or isinstance(x, Tensor) else _of(attack, slice(start, start + n))
+        parts.append(one(part, access, some, labels, aim, rows=mine, **how))
         start += n
     return Result.cat(parts)
+
+
+def _of(attack: Attack, index: Any) -> Attack:
+    """The attack with the radii of these rows, where each has its own."""
+    threat: Any = attack.threat
+    if not (isinstance(threat.eps, Tensor) and threat.eps.ndim):
+        return attack
+    return replace(attack, threat=replace(threat, eps=threat.eps[index]))
 
 
 def _every(attack: Attack, access: Access, x: Any, y: Any, target: Any, *, rows: Any, **how: Any) -> Result:
@@ -57,14 +66,33 @@ def _every(attack: Attack, access: Access, x: Any, y: Any, target: Any, *, rows:
     for place in range(1, classes[0] - 1 if classes else 1):
         if attack.kind == "fixed-perturbation" and how.get("stop_early", True):
             left &= ~best.success
-        mine = left.nonzero().squeeze(1)
+        if (budget := getattr(access, "budget", None)) is not None:
+            left &= best.forwards < budget
+        if not len(mine := left.nonzero().squeeze(1)):
+            break
         labels = None if y is None else torch.as_tensor(y)[mine.cpu()]
         some = torch.as_tensor(x)[mine.to(x.device) if isinstance(x, Tensor) else mine]
         numbers = torch.as_tensor(rows)[mine.cpu()]
-        best = best.improved(
-            mine, run(attack, access, some, labels, partial(aim, place), rows=numbers, **how)
-        )
-    return best
+        part, spent = _of(attack, mine.cpu()), best.forwards[mine]
+        other = run(part, access, some, labels, partial(aim, place), rows=numbers, spent=spent, **how)
+        best = best.improved(mine, other)
+    return best if best.share is None else _anew(attack, access, best, y, how.get("seed", 0))
+
+
+def _anew(attack: Attack, access: Access, best: Result, y: Any, seed: int) -> Result:
+    """The points that were picked for what some draws said of them, by what fresh draws say."""
+    x = access.points(best.x)
+    every = torch.arange(len(x), device=x.device)
+    target = None if best.target is None else best.target.to(x.device)
+    truth = torch.zeros_like(every) if y is None else checks.as_labels(y, len(x)).to(x.device)
+    with access.session(x, mix(seed, "anew")) as ledger:
+        ledger.forwards = ledger.forwards + best.forwards.to(x.device)
+        size = best.provenance["batch_size"]
+        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence)
+        rank, _, share = judge.verify(x, every)
+    found = {"success": rank == SUCCESS, "undecided": rank == UNDECIDED, "share": share}
+    found |= {"forwards": ledger.forwards}
+    return replace(best, **{name: value.to(best.x.device) for name, value in found.items()})
 
 
 def run(
@@ -79,8 +107,12 @@ def run(
     stop_early: bool = True,
     on_progress: Progress | None = None,
     rows: range | Tensor | None = None,
+    spent: Tensor | None = None,
 ) -> Result:
-    """Attack every row of `x`; see `Attack.__call__`. `rows` are the numbers that key the rows' noise."""
+    """Attack every row of `x`; see `Attack.__call__`.
+
+    `rows` are the numbers that key the rows' noise, `spent` the forwards of an earlier run that the budget knows of.
+    """
     if batch_size is not None and batch_size < 1:
         raise ArgumentError(f"batch_size is at least 1; got {batch_size}.")
     if attack.search.needs not in access.sees:
@@ -94,17 +126,21 @@ def run(
     threat = attack.threat.expand(x)
     y = None if y is None else checks.as_labels(y, len(x)).to(x.device)
     size = batch_size or (_SMALL if x.device.type == "cpu" else _LARGE)
+    before = 0 if spent is None else spent.to(x.device)
     with access.session(x, seed) as ledger:
+        ledger.forwards = ledger.forwards + before
         said = _clean(access, x, y, size)
         truth = _answers(said) if y is None else y
         target = _targets.resolve(target, said, truth, noise)
         if y is not None:
             _targets.check_other(target, y)
-        judge = Judge(access, attack.goal, truth, target, size, ledger)
+        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence)
         every = torch.arange(len(x), device=x.device)
-        wrong = replace(judge, target=None).rate(said, every)[0] == SUCCESS
+        wrong = replace(judge, target=None, confidence=0.0).rate(said, every)[0] == SUCCESS
         rank, score, share = judge.rate(said, every)
         board, met = Board(x, rank, score), rank == SUCCESS
+        if not access.decides:  # answers of another kind than the search's: not to be compared
+            board.merit.fill_(-torch.inf)
         todo = (~met if stop_early else torch.ones_like(met)).nonzero().squeeze(1)
         loop = Loop(attack, judge, board, x, threat, noise, stop_early, on_progress)
         fresh = loop.finish(todo, loop.move(todo))
@@ -114,10 +150,10 @@ def run(
 
     found = {"x": board.x, "success": board.rank == SUCCESS, "undecided": board.rank == UNDECIDED}
     found |= {"already_met": met, "already_wrong": wrong, "distance": distance, "score": board.score}
-    found |= {"forwards": ledger.forwards, "backwards": ledger.backwards}
+    found |= {"forwards": ledger.forwards - before, "backwards": ledger.backwards}
     found |= {"row": torch.as_tensor(noise.rows)}
     found |= {} if target is None else {"target": target}
-    found |= {} if fresh is None else {"share": share}
+    found |= {} if fresh is None or len(said) == 1 else {"share": share}
     return Result(
         **{name: value.to(home) for name, value in found.items()},
         kind=attack.kind,
@@ -142,7 +178,8 @@ def _clean(access: Access, x: Tensor, y: Tensor | None, size: int) -> Tensor:
     if not len(x):
         return x.new_zeros(1, 0, 2)
     rows = torch.arange(len(x), device=x.device)
-    said = torch.cat([access.look(some, mine).said for some, mine in zip(x.split(size), rows.split(size))], 1)
+    ask = access.look if access.decides else access.verdict
+    said = torch.cat([ask(some, mine).said for some, mine in zip(x.split(size), rows.split(size))], 1)
     access.inspect(x, said)
     if y is not None and said.ndim == 3:
         checks.check_classes(y, said.shape[2])

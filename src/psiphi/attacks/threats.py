@@ -31,7 +31,7 @@ class _Norm(NamedTuple):
     dual: Callable[[Tensor], Tensor]
     uniform: Callable[..., Tensor]
     project: Callable[..., Tensor]
-    steepest: Callable[[Tensor, Tensor, Box], Tensor]
+    steepest: Callable[..., Tensor]
     reach: Callable[[Tensor, Tensor, Tensor, Box], tuple[Tensor, Tensor]]
 
 
@@ -82,9 +82,13 @@ class _Ball:
         """The nearest point to `v` of ball ∩ box."""
         return self._norm.project(v, x, self.eps, box)
 
-    def steepest(self, g: Tensor, v: Tensor, box: Box) -> Tensor:
-        """The unit step from `v` that raises a score of gradient `g` most."""
-        return self._norm.steepest(g, v, box)
+    def steepest(self, g: Tensor, v: Tensor, box: Box, length: float | Tensor | None = None) -> Tensor:
+        """The unit step from `v` that raises a score of gradient `g` most.
+
+        `length`, a number or (b,), is that of the step to come: L1 spends on further coordinates what a wall
+        leaves of it.
+        """
+        return self._norm.steepest(g, v, box, length)
 
     def distance(self, v: Tensor, x: Tensor) -> Tensor:
         """‖v − x‖, (b,)."""

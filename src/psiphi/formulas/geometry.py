@@ -63,12 +63,16 @@ def blocked(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Boo
     return ((v >= box.hi) & (g > 0)) | ((v <= box.lo) & (g < 0))
 
 
-def linf_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Float[Tensor, "b *x"]:
+def linf_steepest(
+    g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box, length: Radius | None = None
+) -> Float[Tensor, "b *x"]:
     """argmax_{‖d‖_∞ ≤ 1} ⟨g, d⟩ = sign g, 0 where a wall is in the way."""
     return g.sign().masked_fill_(blocked(g, v, box), 0)
 
 
-def l2_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Float[Tensor, "b *x"]:
+def l2_steepest(
+    g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box, length: Radius | None = None
+) -> Float[Tensor, "b *x"]:
     """argmax_{‖d‖₂ ≤ 1} ⟨g, d⟩ = g/‖g‖₂ over the coordinates that can move; 0 where none can.
 
     Coordinates at a wall spend nothing of the length, but keep their share of g: the projection that
@@ -79,20 +83,57 @@ def l2_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) ->
     return torch.where(length > 0, g / length.where(length > 0, 1), 0).clamp_(-_PUSH, _PUSH)
 
 
-def l1_steepest(g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box) -> Float[Tensor, "b *x"]:
+def l1_steepest(
+    g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box, length: Radius | None = None
+) -> Float[Tensor, "b *x"]:
     """argmax_{‖d‖₁ ≤ 1} ⟨g, d⟩: all on the largest |g_i| that can move, the first of equals; 0 where none can.
 
-    Coordinates at a wall with at least that |g_i| push outward by 2: the projection that follows draws
-    all others back by up to the length of the step, and without this push it would draw these off the
-    wall again, so that ascent would not come to rest at the optimum, which fills coordinates to the wall
-    in falling |g_i|.
+    Given the `length` of the step to come, argmax of ⟨g, d⟩ with v + length·d in the box too: what is left at a
+    wall is spent on the next |g_i|. One coordinate a step would need as many steps as there are coordinates in
+    the optimum, which fills them to the wall in falling |g_i|.
+
+    Coordinates at a wall with at least that |g_i| push outward by 2, and those filled by 2 for each one filled
+    after them: the projection that follows takes up to `length` from what does not, the last first, and would
+    draw these off the wall again, so that ascent would not come to rest at the optimum.
+    """
+    flat = g.flatten(1)
+    size, room = flat.abs(), box.ahead(flat, v)
+    if length is None:
+        best = (size * (room > 0)).max(1, keepdim=True)
+        share = 2.0 * ((room <= 0) & (size >= best.values))
+        return (flat.sign() * share.scatter_(1, best.indices, 1) * (best.values > 0)).view_as(g)
+    total = torch.as_tensor(length, dtype=g.dtype, device=g.device).expand(len(g)).unsqueeze(1)
+    size, order = size.sort(dim=1, descending=True, stable=True)
+    room = room.gather(1, order)
+    spent = (total - (room.cumsum(1) - room)).clamp_min(0).minimum(room)
+    moved = spent > 0
+    later = moved.sum(1, keepdim=True) - moved.cumsum(1)
+    share = spent / total.clamp_min(torch.finfo(g.dtype).tiny) + 2 * later
+    return (flat.sign() * torch.empty_like(share).scatter_(1, order, share)).view_as(g)
+
+
+def l1_sparse(
+    g: Float[Tensor, "b *x"], v: Float[Tensor, "b *x"], box: Box, share: Radius
+) -> Float[Tensor, "b *x"]:
+    """d = e/‖e‖₁, e_i = sign g_i at the ⌊share·d⌋ largest |g_i|, at least one, and 0 elsewhere.
+
+    Coordinates at a wall count into the share and do not move; where all of them are there, the largest |g_i|
+    that can move does. Those with at least that |g_i| push outward, as in `l1_steepest`.
+
+    Source: Tramèr, Boneh, "Adversarial training and robustness for multiple perturbations", 2019, section 4.2.
     """
     flat, stuck = g.flatten(1), blocked(g, v, box).flatten(1)
     size = flat.abs()
-    best = size.masked_fill(stuck, 0).max(1, keepdim=True)
-    share = 2 * (stuck & (size >= best.values)).to(g.dtype)
-    share.scatter_(1, best.indices, 1).masked_fill_(best.values == 0, 0)
-    return (flat.sign() * share).view_as(g)
+    d = size.shape[1]
+    count = torch.as_tensor(share, device=g.device) * d * (1 + 1e-6)
+    count = count.long().clamp(1, d).expand(len(g)).unsqueeze(1)
+    largest = size.topk(int(count.amax()) if len(g) else 1, dim=1).values.gather(1, count - 1)
+    free = size.masked_fill(stuck, 0)
+    best = free.amax(1, keepdim=True)
+    moves = (free >= largest.minimum(best).clamp_min_(torch.finfo(g.dtype).tiny)).to(g.dtype)
+    moves /= moves.sum(1, keepdim=True).clamp_min_(1)
+    moves += 2 * (stuck & (size >= best.where(best > 0, torch.inf)))
+    return moves.mul_(flat.sign()).view_as(g)
 
 
 def linf_uniform(noise: Noise, shape: tuple[int, ...], eps: Radius) -> Float[Tensor, "b *x"]:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from psiphi.basis.errors import ArgumentError
+
 Logits = Float[Tensor, "b k"]
 Labels = Int[Tensor, " b"]
 Goal = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -68,6 +70,14 @@ def dlr(logits: Logits, y: Labels, target: Labels | None = None) -> Float[Tensor
     return (_pick(logits, target) - _pick(logits, y)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
+def least_likely(logits: Logits, y: Labels, target: Labels | None = None) -> Float[Tensor, " b"]:
+    """ln p_t of the class t = argmin_{j≠y} z_j that is the least likely at these very logits; `target` is not read.
+
+    Source: Kurakin, Goodfellow, Bengio, "Adversarial examples in the physical world", 2017, section 2.3.
+    """
+    return cross_entropy(logits, y, logits.scatter(1, y.unsqueeze(1), torch.inf).argmin(1))
+
+
 def tolerance(logits: Logits) -> Float[Tensor, " b"]:
     """The margin that rounding could make: max(1e-5 max_j |z_j|, tiny), the 1e-5 scaled with the dtype."""
     kind = torch.finfo(logits.dtype)
@@ -79,10 +89,15 @@ def succeeded(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[T
     return margin(logits, y, target) > tolerance(logits)
 
 
-def standing(logits: Logits, y: Labels, target: Labels | None = None) -> Int[Tensor, " b"]:
-    """2 where the goal has succeeded, 1 where it is undecided (0 ≤ margin ≤ tolerance), 0 elsewhere."""
+def standing(
+    logits: Logits, y: Labels, target: Labels | None = None, confidence: float = 0.0
+) -> Int[Tensor, " b"]:
+    """2 where the goal has succeeded, margin > κ + tolerance, 1 where 0 ≤ margin ≤ κ + tolerance, 0 elsewhere.
+
+    confidence: κ, in logits; with κ = 0, 1 means undecided.
+    """
     gap = margin(logits, y, target)
-    return (gap >= 0).long() + (gap > tolerance(logits)).long()
+    return (gap >= 0).long() + (gap > tolerance(logits) + confidence).long()
 
 
 def gaps(
@@ -98,3 +113,17 @@ def gaps(
     count = logits.shape[1] - 1 if rivals is None else min(rivals, logits.shape[1] - 1)
     others = _others(logits, y).topk(count, dim=1).values
     return others - _pick(logits, y).unsqueeze(1)
+
+
+GOALS: dict[str, Goal] = {each.__name__: each for each in (cross_entropy, margin, dlr)}
+
+
+def named(goal: str | Goal) -> Goal:
+    """The goal of this name; a function (logits, y, target) -> scores (b,) is itself."""
+    if isinstance(goal, str) and goal in GOALS:
+        return GOALS[goal]
+    if callable(goal):
+        return goal
+    raise ArgumentError(
+        f"no goal is called {goal!r}; give {', '.join(GOALS)}, or a function (logits, y, target) -> scores."
+    )

@@ -27,6 +27,7 @@ def rising(
     """
     info = torch.finfo(slope.dtype)
     most = info.max if most is None else most
+    cap = cap.clamp_max(info.max)
     kink = cap / slope.clamp_min(info.tiny)
     t, before = (total / _sum(slope).clamp_min(info.tiny)).clamp_max(most), torch.zeros_like(total)
     while ((t > before) & (t < most)).any():

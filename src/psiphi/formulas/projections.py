@@ -35,6 +35,7 @@ def l2_project(
     """
     delta, eps = (v - x).flatten(1), _column(eps, x)
     scale = levels.rising(delta.square(), box.ahead(delta, x).square_(), eps.square(), most=1.0).sqrt_()
+    scale.masked_fill_(scale > 1 - 4 * torch.finfo(x.dtype).eps, 1)  # rounding alone draws nothing off a wall
     return box.clamp(torch.lerp(x, v, per_row(scale.squeeze(1), x)))  # exactly v where the scale is 1
 
 

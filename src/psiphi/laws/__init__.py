@@ -3,6 +3,8 @@
 import re
 
 from psiphi.laws import (
+    access,
+    ascent,
     attacks,
     autoencoders,
     codes,
@@ -11,6 +13,7 @@ from psiphi.laws import (
     diffusion,
     divergences,
     likelihoods,
+    minimum,
     mixtures,
     modes,
     regularised,
@@ -24,6 +27,8 @@ __all__ = [
     "LAWS",
     "Law",
     "Measured",
+    "access",
+    "ascent",
     "at_most",
     "attacks",
     "autoencoders",
@@ -34,6 +39,7 @@ __all__ = [
     "divergences",
     "law",
     "likelihoods",
+    "minimum",
     "mixtures",
     "modes",
     "regularised",

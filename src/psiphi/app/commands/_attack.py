@@ -2,41 +2,120 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from psiphi.app import _arguments as arguments
+from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app._open import held_out, open_classifier, open_data, open_model
 from psiphi.app._options import Data, Json, Quiet, Seed, Set
 from psiphi.basis.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from psiphi.app._attacked import Curves
+    from psiphi.attacks import Attack, Result
+
+SEARCH, SEES, ROWS = "The attack", "The classifier", "The rows"
+
 
 def attack(
     model: Annotated[
         str,
-        typer.Argument(help="A classifier's run, or module:function of your own code.", show_default=False),
+        typer.Argument(
+            help="A classifier's run, module:function of your own code, or a torch.export file (.pt2).",
+            show_default=False,
+        ),
     ],
     name: Annotated[
-        str, typer.Option("--attack", help="An attack's name; `psiphi models` lists them.")
+        str,
+        typer.Option("--attack", help="Its name; `psiphi models` lists them.", rich_help_panel=SEARCH),
     ] = "pgd",
     threat: Annotated[
-        str, typer.Option(help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5.")
-    ] = "linf:0.1",
-    steps: Annotated[int | None, typer.Option(help="Steps of the attack.")] = None,
-    step: Annotated[float | None, typer.Option(help="Length of a step, in the data's units.")] = None,
-    restarts: Annotated[int | None, typer.Option(help="Random starts a row.")] = None,
+        str | None,
+        typer.Option(
+            help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5; l2 for no limit. By default linf:0.1, "
+            "and no limit where the least change is sought.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="How many.", rich_help_panel=SEARCH)] = None,
+    step: Annotated[
+        float | None, typer.Option(help="Its length, in the data's units.", rich_help_panel=SEARCH)
+    ] = None,
+    restarts: Annotated[int | None, typer.Option(help="Random starts a row.", rich_help_panel=SEARCH)] = None,
+    goal: Annotated[
+        str | None,
+        typer.Option(help="Score to raise: cross_entropy, margin or dlr.", rich_help_panel=SEARCH),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Margin to reach, where it has one.", rich_help_panel=SEARCH)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Class to reach instead of any but the label: 3, least-likely, random, or all for the best of all.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     set_: Set = None,
-    data: Data = None,
-    limit: Annotated[int, typer.Option(help="The first so many test rows.")] = 256,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="Radii of the curve of accuracy, rising: 0.05,0.1,0.2 or 2/255,4/255.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    independent: Annotated[
+        bool,
+        typer.Option("--independent", help="Each radius by itself, no bisection.", rich_help_panel=SEARCH),
+    ] = False,
+    bounds: Annotated[
+        str,
+        typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.", rich_help_panel=SEES),
+    ] = "0,1",
+    mean: Annotated[
+        str | None,
+        typer.Option(help="It takes (x − mean)/std: one number, or one a channel.", rich_help_panel=SEES),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="As the mean: 0.229,0.224,0.225.", rich_help_panel=SEES)
+    ] = None,
+    reveal: Annotated[
+        str | None,
+        typer.Option(help="A black box that shows scores or labels only.", rich_help_panel=SEES),
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Rows a sample that the black box answers.", rich_help_panel=SEES)
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(help="Of a random classifier: attack its mean.", rich_help_panel=SEES)
+    ] = None,
     with_: Annotated[
         Path | None,
-        typer.Option("--with", help="A model's run: repeat with its projection in front (purification)."),
+        typer.Option(
+            "--with",
+            help="A model's run: repeat with its projection in front (purification).",
+            rich_help_panel=SEES,
+        ),
     ] = None,
-    bounds: Annotated[str, typer.Option(help="Range of valid data.")] = "0,1",
-    batch_size: Annotated[int, typer.Option(help="Rows at once; no number depends on it.")] = 256,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read a .pt2 file, which can run code.", rich_help_panel=SEES)
+    ] = False,
+    data: Data = None,
+    limit: Annotated[int, typer.Option(help="The first so many test rows.", rich_help_panel=ROWS)] = 256,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Part r of n of the rows, 1/3 to 3/3; psiphi merge joins them.", rich_help_panel=ROWS
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows at once; no number depends on it.", rich_help_panel=ROWS)
+    ] = None,
     seed: Seed = 0,
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder for pictures, adversarial inputs and numbers.")
@@ -48,137 +127,95 @@ def attack(
 
     [bold]Example[/bold]   psiphi attack runs/classifier --attack pgd --threat linf:0.2 --steps 40 --with runs/vae
     """
-    import psiphi.attacks  # noqa: F401  registers the attacks
-    from psiphi.access import white_box
-    from psiphi.app._judge import GRAY_ALONE, defend
-    from psiphi.attacks.threats import parse
-    from psiphi.basis.registry import attacks
+    from psiphi.app import _attacked as attacked
+    from psiphi.app import gallery
+    from psiphi.app._judge import GRAY_ALONE, defend, labels_of
 
-    given = {"steps": steps, "step": step, "restarts": restarts, **arguments.settings(set_)}
-    search = arguments.build(attacks[name], "attack", given, parse(threat))
-    classifier = open_classifier(model)
+    goal = None if goal is None else goal.replace("-", "_")
+    given = {"steps": steps, "step": step, "restarts": restarts, "goal": goal, "confidence": confidence}
+    radii = attacking.radii(eps)
+    if independent and radii is None:
+        raise ArgumentError("--independent belongs to a curve: add its radii, e.g. --eps 0.05,0.1,0.2.")
+    if with_ is not None and shard is not None:
+        raise ArgumentError(
+            "--with and --shard do not go together: the purifier's shares are of the whole run."
+        )
+    search = attacking.build(name, threat, {**given, **arguments.settings(set_)}, radii)
+    around, scale = attacking.channels(mean, "--mean"), attacking.channels(std, "--std")
+    seen = attacking.Seen(attacking.bounds(bounds), around, scale, reveal, budget, draws)
+    classifier = open_classifier(model, trust)
+    access = seen.access(classifier)
     purifier = None if with_ is None else open_model(with_)
     if purifier is not None:
         purifier.project  # noqa: B018  a model that cannot says so before the attack, not after
     spec, loaded = open_data(data, classifier)
-    x, y = _known(*held_out(loaded, limit))
-    low, high = _bounds(bounds)
-    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
-    with out.progress(repr(search), quiet) as move:
-        result = search(white_box(classifier, (low, high)), x, y, on_progress=move, **how)
+    aim = attacking.target(target)
+    x, y, left_out = attacking.known(*held_out(loaded, limit), aim)
+    if left_out:
+        out.note(f"note: {left_out} rows are left out: {attacking.WHY_LEFT_OUT}.", quiet)
+    whole = {
+        "model": model, "model_sha256": attacking.model_digest(classifier), "data": spec,
+        "data_sha256": attacking.data_digest(x, y), "rows": len(x), "shard": shard, "target": target, "eps": radii,
+        "independent": independent, "norm": type(search.threat).__name__,
+        "radius": attacking.radius_of(search),
+        "chance": 1 / len(loaded.classes) if y is not None and loaded.classes else None,
+    }  # fmt: skip
+    rows = attacking.shard(shard, len(x))
+    x, y = x[rows.start :: rows.step], None if y is None else y[rows.start :: rows.step]
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)  # a forbidden place is found out before the work
+    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "target": aim}
+    what = f"{name} {search.threat!r}"
+    with out.spoken_warnings(quiet), out.progress(what, quiet, "row") as move:
+        result = search(access, x, y, rows=rows, on_progress=move, **how)
+    result = replace(result, provenance=result.provenance | {"run": whole})
+    curves = _curves(search, access, x, y, result, rows, quiet, how)
     if y is None:
         out.note("note: the data have no labels, so the classifier's own answers stand for the truth.", quiet)
-        y = result_labels(classifier, x)
-    defended = None
+        y = labels_of(access, x)[0]
+    record = attacked.record(result, curves, model=model, data=spec, shard=shard, target=target)
     if purifier is not None:
-        with out.progress(f"{search!r} through the purifier", quiet) as move:
-            access = lambda safe: white_box(safe, (low, high))  # noqa: E731
+        with out.progress(f"{what} through the purifier", quiet, "row") as move:
+            safe_access = replace(seen, mean=None, std=None).access
+            bare = attacking.scaled(classifier, seen)
             defended = defend(
-                search, classifier, purifier, x, y, result, access=access, on_progress=move, **how
+                search, bare, purifier, x, y, result, access=safe_access, on_progress=move, **how
             )
-    record = _record(model, with_, spec, result, defended)
+        record["purifier"] = {"model": str(with_), **defended.as_dict()}
     if to is not None:
-        record["files"] = _write(to, classifier, purifier, x, y, result, record, (low, high))
+        is_image = attacked.is_picture(x)
+        shown = gallery.build(access, purifier, x, y, result, bounds=seen.span) if is_image else []
+        record["files"] = attacked.write(to, result, curves, record, shown, loaded.classes)
     if json:
         return out.emit(record)
-    _print(record, repr(search))
-    if defended is not None:
+    attacked.show(record)
+    if purifier is not None:
         out.say(GRAY_ALONE)
     return None
 
 
-def result_labels(classifier: Any, x: Any) -> Any:
-    from psiphi.app._judge import labels_of
+def _curves(
+    search: Attack, access: Any, x: Any, y: Any, result: Result, rows: range, quiet: bool, how: dict[str, Any]
+) -> Curves | None:
+    """The curve asked for, or the one that a minimum-norm attack tells anyway."""
+    from psiphi.app import _attacked as attacked
 
-    return labels_of(classifier, x)[0]
-
-
-def _known(x: Any, y: Any) -> tuple[Any, Any]:
-    """Rows with a label, where there are any labels at all."""
-    if y is None or bool((y >= 0).all()):
-        return x, y
-    if not bool((y >= 0).any()):
-        return x, None
-    return x[y >= 0], y[y >= 0]
-
-
-def _bounds(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentError(f"--bounds is {text!r}; two numbers with a comma are needed, e.g. 0,1.") from None
-    return low, high
-
-
-def _record(model: str, with_: Path | None, spec: str, result: Any, defended: Any) -> dict[str, Any]:
-    from psiphi.app._judge import Share, robust
-
-    broken = result.success & ~result.already_met
-    record = {
-        "model": model,
-        "data": spec,
-        "attack": result.provenance["attack"],
-        "kind": result.kind,
-        "rows": len(result),
-        "clean_accuracy": Share(int((~result.already_wrong).sum()), len(result)).as_dict(),
-        "robust_accuracy": robust(result).as_dict(),
-        "broken": int(broken.sum()),
-        "undecided": int(result.undecided.sum()),
-        "median_distance": float(result.distance[broken].median()) if broken.any() else None,
-        "forwards": int(result.forwards.sum()),
-        "backwards": int(result.backwards.sum()),
-        "provenance": result.provenance,
-    }
-    if defended is not None:
-        record["purifier"] = {"model": str(with_), **defended.as_dict()}
-    return record
-
-
-def _print(record: dict[str, Any], attack: str) -> None:
-    shares = [
-        ("clean", record["clean_accuracy"]),
-        (f"under {attack}", record["robust_accuracy"]),
-    ]
-    if purifier := record.get("purifier"):
-        shares += [
-            ("purified, clean", purifier["clean"]),
-            ("purified, the same images (gray-box)", purifier["gray"]),
-            ("purified, attacked through it (white-box)", purifier["white"]),
-        ]
-    rows = [
-        [name, out.percent(each["value"]), "[{:.1%}, {:.1%}]".format(*each["interval"]), each["n"]]
-        for name, each in shares
-    ]
-    out.table(["accuracy", "", "95% interval (Wilson)", "rows"], rows)
-    distance = record["median_distance"]
-    moved = "" if distance is None else f", at a median distance of {distance:.4g}"
-    out.say(
-        f"{record['broken']} rows broken{moved}; {record['undecided']} undecided (counted as broken). "
-        f"{record['forwards']} forward and {record['backwards']} backward passes of a row."
-    )
-    for path in record.get("files", []):
-        out.say(f"Wrote {path}")
-
-
-def _write(
-    folder: Path,
-    classifier: Any,
-    purifier: Any,
-    x: Any,
-    y: Any,
-    result: Any,
-    record: dict[str, Any],
-    bounds: Any,
-) -> list[str]:
-    from psiphi.app import gallery, pictures
-    from psiphi.basis import files
-
-    result.save(folder / "result")
-    written = [folder / "result.npz", folder / "result.json"]
-    if pictures.is_image(tuple(x.shape[1:])):
-        shown = gallery.build(classifier, purifier, x, y, result, bounds=bounds)
-        if shown:
-            gallery.save(folder / "attack.png", shown)
-            written.append(folder / "attack.png")
-    files.write_json(folder / "summary.json", out.plain(record))
-    return [str(path) for path in (*written, folder / "summary.json")]
+    whole = result.provenance["run"]
+    if search.kind == "minimum-norm":
+        return attacked.from_distances(result)
+    if whole["eps"] is None:
+        return None
+    what = f"{repr(search).partition('(')[0]} {whole['norm']} at {len(whole['eps'])} radii"
+    with out.progress(what, quiet, "row") as move:
+        curve = search.curve(
+            access,
+            x,
+            y,
+            eps=whole["eps"],
+            independent=whole["independent"],
+            rows=rows,
+            on_progress=move,
+            **how,
+        )
+    curve = replace(curve, provenance=curve.provenance | {"run": whole})
+    return attacked.Curves(curve, curve, whole["norm"], whole["chance"])

@@ -1,4 +1,4 @@
-"""Two small searches for accesses without a gradient, and a classifier that counts."""
+"""Two small searches that need no gradient, and a classifier that counts what is sent through it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from psiphi.formulas.geometry import Box
 
 @dataclass(frozen=True)
 class State:
+    """Rows of a random search."""
+
     x: Tensor
-    best: Tensor
-    score: Tensor
     threat: Any
     box: Box
     noise: Noise
@@ -26,7 +26,7 @@ class State:
 
 @dataclass(frozen=True)
 class RandomSearch:
-    """Random points of the threat, `each` a turn; that of the highest score is the best one."""
+    """Random points of the threat, `each` a turn, of which the engine keeps the best."""
 
     turns: int = 10
     each: int = 1
@@ -34,7 +34,7 @@ class RandomSearch:
 
     def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> State:
         told = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        return State(x, x, x.new_full((len(x),), -torch.inf), threat, box, noise, told)
+        return State(x, threat, box, noise, told)
 
     def ask(self, s: State, room: int) -> tuple[Tensor, Tensor]:
         owner = (s.told < self.turns).nonzero().squeeze(1).repeat_interleave(self.each)
@@ -58,29 +58,31 @@ class RandomSearch:
 
 @dataclass(frozen=True)
 class LabelSearch(RandomSearch):
+    """The same by labels: any point whose label is another one."""
+
     needs: ClassVar[Needs] = "labels"
 
 
 class Counting(nn.Module):
-    """Logits of `net`; counts the rows it was sent, and what went backward through it."""
+    """Logits of `net`; counts rows sent to it, rows whose gradient passed back, and calls that could give one."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net, self.sent, self.backwards, self.asked = net, 0, 0, False
+        self.net, self.sent, self.backwards, self.tracked = net, 0, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.sent += len(x)
-        self.asked |= x.requires_grad or torch.is_grad_enabled()
-        return Watched.apply(self.net(Watched.apply(x, self)), self)
+        self.tracked += int(x.requires_grad or torch.is_grad_enabled())
+        return _Watched.apply(self.net(x), self)  # pyright: ignore[reportReturnType]
 
 
-class Watched(torch.autograd.Function):
+class _Watched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, counting: Counting) -> Tensor:
         ctx.counting = counting
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.counting.backwards += len(gradient)
-        return gradient, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.counting.backwards += len(gradients[0])
+        return gradients[0], None

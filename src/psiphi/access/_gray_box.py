@@ -1,0 +1,137 @@
+"""The attacker knows the kind of network, not its weights: a surrogate is climbed, the oracle decides."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from psiphi.access._black_box import black_box
+from psiphi.access._ledger import Ledger
+from psiphi.access._pipe import Bound, Pipe
+from psiphi.access._protocol import Access, Reply, Sees, Values
+from psiphi.access._white_box import WhiteBox, white_box
+from psiphi.basis.errors import AccessError, ArgumentError
+from psiphi.formulas.geometry import Box
+
+_BATCH = 256
+
+
+def gray_box(
+    architecture: nn.Module,
+    oracle: Any,
+    data: Any,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 128,
+    lr: float | None = None,
+    seed: int = 0,
+) -> GrayBox:
+    """Train a surrogate on the labels that the oracle gives `data`, attack it, and let the oracle judge.
+
+    `architecture` is a module (B, *x) -> (B, K), or a psiphi model such as `zoo.classifier`; a copy of it is trained,
+    from the weights it has, by `training.fit` with `epochs`, `steps`, `batch_size`, `lr`, `seed`. `oracle` is an access
+    that answers, e.g. a `black_box`; a bare model means `black_box(model, "labels")`. `data` (n, *x), or a Split, are
+    rows in its bounds, whose labels are not used; each is asked about once, and counted in `queries`.
+
+    In an attack the surrogate gives scores and gradients; clean rows and the points that are returned are put to the
+    oracle. Forwards count the oracle's rows, two a sample; backwards are none. Its budget holds, and must allow two.
+    `surrogate` is the trained model. Raises `ArgumentError`, `AccessError`, `DataError`.
+
+    Source: Papernot et al., "Practical black-box attacks against machine learning", 2017, section 4 (without its
+    augmentation of the data).
+    """
+    from psiphi.models import Classifier, Model
+    from psiphi.parts import Statistics
+    from psiphi.training import fit
+
+    if not isinstance(architecture, nn.Module):
+        raise ArgumentError(f"architecture is a module or a psiphi model; got {type(architecture).__name__}.")
+    oracle = oracle if hasattr(oracle, "sees") else black_box(oracle, reveal="labels")
+    x = oracle.points(data if isinstance(data, Tensor) else getattr(data, "x", data))
+    if not len(x):
+        raise ArgumentError("data has no rows: give unlabelled rows to ask the oracle about.")
+    y, queries = _answers(oracle, x, seed)
+    if (y == y[0]).all():
+        raise AccessError(
+            f"the oracle gives all {len(y)} rows of data the label {int(y[0])}: give data of several classes."
+        )
+    model = copy.deepcopy(architecture).to(x).eval()
+    if not isinstance(model, Model):
+        classes = white_box(model, _bounds(oracle.box)).look(x[:2]).said.shape[2]
+        model = Classifier(Statistics(tuple(x.shape[1:])), classes, model).to(x)
+    fit(model, x, y, epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed, quiet=True)
+    return GrayBox(model.to(x).eval(), oracle, queries)
+
+
+def _answers(oracle: Access, x: Tensor, seed: int) -> tuple[Tensor, int]:
+    """The oracle's label of each row, by the mean logits or the most frequent label of its draws; rows sent."""
+    every = torch.arange(len(x), device=x.device)
+    with oracle.session(x, seed) as ledger:
+        parts = zip(x.split(_BATCH), every.split(_BATCH))
+        said = torch.cat([oracle.look(some, rows).said for some, rows in parts], 1)
+    return (said.mode(0).values if said.ndim == 2 else said.mean(0).argmax(1)), int(ledger.forwards.sum())
+
+
+def _bounds(box: Box) -> tuple[Bound, Bound]:
+    lo, hi = (wall.flatten() if isinstance(wall, Tensor) else wall for wall in (box.lo, box.hi))
+    return lo, hi
+
+
+class GrayBox:
+    """See `gray_box`. `queries` rows trained the `surrogate`."""
+
+    sees: frozenset[Sees] = frozenset({"labels", "scores", "gradient", "jacobian"})
+    decides, recorded = False, False
+
+    def __init__(self, surrogate: nn.Module, oracle: Access, queries: int):
+        self.surrogate, self.oracle, self.queries = surrogate, oracle, queries
+        self._white = WhiteBox(Pipe(surrogate, _bounds(oracle.box), None, None))
+
+    def __repr__(self) -> str:
+        return f"gray_box({type(self.surrogate).__name__}, {self.oracle!r}, queries={self.queries})"
+
+    @property
+    def box(self) -> Box:
+        return self._white.box
+
+    @property
+    def rows(self) -> int:
+        """Rows that attacks sent to the surrogate."""
+        return self._white.rows
+
+    def points(self, x: Any) -> Tensor:
+        """`x` checked, on the surrogate's device and in its dtype, which are the oracle's."""
+        return self._white.points(self.oracle.points(x))
+
+    @contextmanager
+    def session(self, x: Tensor, seed: int = 0) -> Iterator[Ledger]:
+        """As that of the oracle, whose count and budget it is; the surrogate may be asked at will."""
+        with self.oracle.session(x, seed) as ledger, self._white.session(x, seed):
+            ledger.price = 0
+            yield ledger
+
+    def look(self, points: Tensor, rows: Tensor | None = None) -> Reply:
+        """The surrogate's logits."""
+        return self._white.look(points)
+
+    def climb(self, points: Tensor, value: Values, rows: Tensor | None = None) -> Reply:
+        """The surrogate's logits, a value of them and its gradient."""
+        return self._white.climb(points, value)
+
+    def slopes(self, points: Tensor, values: Values, rows: Tensor | None = None) -> Reply:
+        """The surrogate's logits, values of them and the gradient of each."""
+        return self._white.slopes(points, values)
+
+    def verdict(self, points: Tensor, rows: Tensor | None = None) -> Reply:
+        """What the oracle says."""
+        return self.oracle.verdict(points, rows)
+
+    def inspect(self, x: Tensor, said: Tensor) -> None:
+        """As the oracle's, of what it said."""
+        self.oracle.inspect(x, said)

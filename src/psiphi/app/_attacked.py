@@ -1,0 +1,186 @@
+"""What an attack found, told: the record, the tables, the files. One result of a whole run or of merged shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor, inf, isfinite, log10
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psiphi.app import _console as out
+from psiphi.app import pictures, plots
+from psiphi.basis import files
+from psiphi.formulas.intervals import wilson
+
+if TYPE_CHECKING:
+    from psiphi.attacks import Curve, Result
+
+RADII = 10
+FINE = 240
+NORMS = {"Linf": "L∞", "L2": "L2", "L1": "L1"}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Accuracy against the radius: what is listed, what is drawn, and what guessing would reach."""
+
+    listed: Curve
+    drawn: Curve
+    norm: str
+    chance: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        c = self.listed
+        return {
+            "norm": self.norm,
+            "eps": c.eps.tolist(),
+            "accuracy": c.accuracy.tolist(),
+            "intervals": c.intervals.tolist(),
+            "clean_accuracy": c.clean_accuracy,
+            "chance": self.chance,
+            "rows": len(c.robust),
+            "forwards": int(c.forwards.sum()),
+            "backwards": int(c.backwards.sum()),
+        }
+
+
+def from_distances(result: Result) -> Curves:
+    """The curves of a minimum-norm attack, up to a radius a little beyond the farthest success."""
+    from psiphi.attacks import Curve
+
+    run = result.provenance["run"]
+    eps, radius = run["eps"], inf if run["radius"] is None else run["radius"]
+    far = result.distance[result.broken]
+    top = max(float(far.max()) if len(far) else 1.0, max(eps or (0.0,)))
+    top = min(1.05 * top, radius) or 1.0
+    step = _step(top)
+    chosen = eps or [round(k * step, 12) for k in range(1, int(top / step + 1e-9) + 1)] or [top]
+    fine = sorted({top * k / FINE for k in range(FINE + 1)} | set(chosen))
+    return Curves(Curve.of(result, chosen), Curve.of(result, fine), run["norm"], run["chance"])
+
+
+def _step(top: float) -> float:
+    """1, 2 or 5 times a power of ten, so that at most `RADII` of them reach `top`."""
+    unit = 10.0 ** floor(log10(top / RADII))
+    return next(unit * k for k in (1, 2, 5, 10) if unit * k * RADII >= top * (1 - 1e-9))
+
+
+def record(result: Result, curves: Curves | None, **about: Any) -> dict[str, Any]:
+    """Everything in numbers, for machines."""
+    from psiphi.app._judge import Share, robust
+
+    moved = result.distance[result.broken].double()
+    found = {
+        **about,
+        "attack": result.provenance["attack"],
+        "kind": result.kind,
+        "rows": len(result),
+        "clean_accuracy": Share(int((~result.already_wrong).sum()), len(result)).as_dict(),
+        "robust_accuracy": robust(result).as_dict(),
+        "success_rate": result.success_rate,
+        "broken": len(moved),
+        "undecided": int(result.undecided.sum()),
+        "already_met": int(result.already_met.sum()),
+        "median_distance": float(moved.median()) if len(moved) else None,
+        "mean_distance": float(moved.mean()) if len(moved) else None,
+        "forwards": int(result.forwards.sum()),
+        "backwards": int(result.backwards.sum()),
+        "provenance": result.provenance,
+    }
+    if result.share is not None:
+        found["mean_share"] = float(result.share.double().mean())
+    if curves is not None:
+        found["curve"] = curves.as_dict()
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """The record for people."""
+    out.say(found["attack"])
+    name = found["attack"].partition("(")[0]
+    shares = [("clean", found["clean_accuracy"]), (f"under {name}", found["robust_accuracy"])]
+    if purifier := found.get("purifier"):
+        shares += [
+            ("purified, clean", purifier["clean"]),
+            ("purified, the same images (gray-box)", purifier["gray"]),
+            ("purified, attacked through it (white-box)", purifier["white"]),
+        ]
+    rows = [
+        [name, out.percent(each["value"]), _interval(each["interval"]), each["n"]] for name, each in shares
+    ]
+    out.table(["accuracy", "", "95% interval (Wilson)", "rows"], rows)
+    counts = [found[name] for name in ("broken", "undecided", "median_distance", "mean_distance")]
+    passes = [f"{found[name]:,}".replace(",", " ") for name in ("forwards", "backwards")]
+    out.table(
+        ["broken", "undecided", "median distance", "mean distance", "forwards", "backwards"],
+        [[*counts[:2], *map(out.number, counts[2:]), *passes]],
+    )
+    if curve := found.get("curve"):
+        lines = zip(curve["eps"], curve["accuracy"], curve["intervals"])
+        norm = NORMS.get(curve["norm"], curve["norm"])
+        out.table(
+            [f"ε ({norm})", "accuracy", "95% interval (Wilson)"],
+            [[out.number(e), out.percent(a), _interval(i)] for e, a, i in lines],
+        )
+    if (share := found.get("mean_share")) is not None:
+        out.say(f"Over fresh draws of the classifier, the goal holds in {share:.1%}.")
+    out.say(
+        "Distances are those of the broken rows; undecided rows count as broken; forwards and backwards are rows "
+        "sent through the classifier, and back."
+    )
+    for path in found.get("files", []):
+        out.say(f"Wrote {path}")
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return "[{:.1%}, {:.1%}]".format(*ends)
+
+
+def draw(curves: Curves) -> plots.Draw:
+    """Accuracy against the radius, from the clean accuracy at 0, with its band and what guessing would reach."""
+    c = curves.drawn
+    clean = wilson(int(c.clean.sum()), len(c.clean))
+    eps, values = [0.0, *c.eps.tolist()], [c.clean_accuracy, *c.accuracy.tolist()]
+    bands = [clean, *map(tuple, c.intervals.tolist())]
+    if c.eps[0] == 0:
+        eps, values, bands = eps[1:], values[1:], bands[1:]
+    return plots.accuracy_curve(eps, values, bands, NORMS.get(curves.norm, curves.norm), curves.chance)
+
+
+def words(curves: Curves) -> str:
+    """The curve for those who do not see it."""
+    c = curves.listed
+    pairs = ", ".join(f"{a:.0%} at {e:.3g}" for e, a in zip(c.eps.tolist(), c.accuracy.tolist()))
+    norm = NORMS.get(curves.norm, curves.norm)
+    return f"Accuracy against the radius of the {norm} ball: {c.clean_accuracy:.0%} clean, {pairs}"
+
+
+def write(
+    folder: Path,
+    result: Result,
+    curves: Curves | None,
+    found: dict[str, Any],
+    shown: list[Any],
+    classes: Sequence[str] = (),
+) -> list[str]:
+    """Result, curve, pictures and summary under `folder`; their paths."""
+    from psiphi.app import gallery
+
+    result.save(folder / "result")
+    names = ["result.npz", "result.json"]
+    if shown:
+        gallery.save(folder / "attack.png", shown, classes)
+        names.append("attack.png")
+    if curves is not None:
+        curves.listed.save(folder / "curve")
+        plots.png(folder / "curve.png", draw(curves), (5.2, 3.4))
+        names += ["curve.npz", "curve.json", "curve.png"]
+    names.append("summary.json")
+    written = [str(folder / name) for name in names]
+    files.write_json(folder / "summary.json", out.plain({**found, "files": written}))
+    return written
+
+
+def is_picture(x: Any) -> bool:
+    return pictures.is_image(tuple(x.shape[1:])) and isfinite(float(x.max()))
