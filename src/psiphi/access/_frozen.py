@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +62,17 @@ def _evaluate(model: nn.Module) -> None:
             module.training = False
 
 
-def _snapshot(model: nn.Module) -> list[tuple[nn.Module, str, Tensor | None, Any]]:
+def _snapshot(model: nn.Module) -> list[tuple[nn.Module, str, Tensor | None, Tensor | None]]:
     return [
-        (module, name, buffer, None if buffer is None else (buffer._version, buffer.detach().clone()))
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
     ]
 
 
-def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Any]]) -> None:
+def _restore(buffers: list[tuple[nn.Module, str, Tensor | None, Tensor | None]]) -> None:
     with torch.no_grad():
         for module, name, buffer, saved in buffers:
             module._buffers[name] = buffer
-            if buffer is not None and buffer._version != saved[0]:
-                buffer.copy_(saved[1])
+            if buffer is not None and saved is not None and not torch.equal(buffer, saved):
+                buffer.copy_(saved)

@@ -64,7 +64,7 @@ class Pipe:
             raise
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise self.failed(points, error) from error
-        return checks.check_logits(logits, len(points))
+        return checks.check_logits(logits, len(points)).to(points.device)
 
     def failed(self, points: Tensor, error: Exception) -> AccessError:
         """What the model raised, as a sentence."""

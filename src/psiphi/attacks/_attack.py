@@ -13,7 +13,7 @@ from psiphi.access import Access, white_box
 from psiphi.attacks import _curve, engine
 from psiphi.attacks._protocols import Search, Threat
 from psiphi.attacks._result import Result
-from psiphi.attacks._targets import Targets, check_targets
+from psiphi.attacks._targets import Targets, as_target, check_targets
 from psiphi.basis.errors import ArgumentError
 from psiphi.formulas.goals import Goal
 
@@ -68,7 +68,7 @@ class Attack:
         Raises `AccessError`, `DataError`, `ShapeError`, `ArgumentError`.
         """
         how = {"seed": seed, "batch_size": batch_size, "stop_early": stop_early, "on_progress": on_progress}
-        chosen = self.targets if target is None else target
+        chosen = self.targets if target is None else as_target(target)
         return engine.attack(self, white_box(classifier), x, y, chosen, rows, how)
 
     def curve(

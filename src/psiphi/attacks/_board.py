@@ -93,7 +93,7 @@ class Judge:
         self, ask: Callable[..., Reply], points: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         if not len(points):
-            return rows.clone(), points.new_zeros(0), points.new_zeros(0)
+            return rows.clone(), points.new_zeros(0), points.new_zeros(0, dtype=torch.double)
         pairs = zip(points.split(self.batch_size), rows.split(self.batch_size))
         said = [ask(some, mine).said for some, mine in pairs]
         return self.rate(torch.cat(said, 1), rows)

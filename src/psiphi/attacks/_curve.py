@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from psiphi.attacks import _files, _rows
+from psiphi.attacks import _files, _rows, _targets
 from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.provenance import provenance
@@ -54,7 +54,9 @@ class Curve:
 
     @property
     def intervals(self) -> Tensor:
-        """Of the accuracies, 95 % by Wilson, (m, 2)."""
+        """Of the accuracies, 95 % by Wilson, (m, 2); NaN without rows."""
+        if not len(self.robust):
+            return torch.full((len(self.eps), 2), torch.nan)
         return torch.tensor([wilson(count, len(self.robust)) for count in self.robust.sum(0).tolist()])
 
     @property
@@ -132,7 +134,8 @@ def curve(
     threat: Any = attack.threat
     how = dict(how)
     given, on_progress, target = (how.pop(name, None) for name in ("rows", "on_progress", "target"))
-    row = torch.arange(n) if given is None else torch.as_tensor(given)
+    row = torch.arange(n) if given is None else torch.as_tensor(given, dtype=torch.long).cpu()
+    target = _targets.as_target(target)
     told = "given" if isinstance(target, Tensor) else None if target is None else str(target)
     where = provenance(
         attack=repr(attack), access=repr(access), target=told, independent=independent, rows=n, **how
@@ -147,7 +150,7 @@ def curve(
         """The attack on some rows, each at a radius of its own."""
         sized = replace(attack, threat=replace(threat, eps=radii[places]))
         move = None if on_progress is None else _moved(on_progress, turn, rounds, n)
-        labels = None if y is None else y[rows]
+        labels = y if y is None or not y.ndim else y[rows]
         aim = target[rows] if isinstance(target, Tensor) and target.ndim else target
         return sized(access, x[rows], labels, target=aim, rows=row[rows], on_progress=move, **how)
 
@@ -190,7 +193,7 @@ def _moved(
 
 def check_radii(eps: Sequence[float]) -> Tensor:
     """Radii as a rising tensor (m,). Raises `ArgumentError`."""
-    radii = torch.as_tensor(eps, dtype=torch.float64).flatten()
+    radii = torch.as_tensor(eps, dtype=torch.float64).flatten().cpu()
     if not len(radii) or not (radii.isfinite() & (radii >= 0)).all() or not (radii.diff() > 0).all():
         raise ArgumentError(f"a curve needs radii of at least 0 in rising order; got {eps!r}.")
     return radii

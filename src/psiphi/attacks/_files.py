@@ -20,11 +20,16 @@ from psiphi.basis.errors import FileError
 def save(path: str | Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Write `path`.npz, then `path`.json. `record` names its `format`."""
     base, buffer = _base(path), io.BytesIO()
-    arrays: dict[str, Any] = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in tensors.items()}
     np.savez_compressed(buffer, **arrays)
     data = buffer.getvalue()
     files.write(_with(base, ".npz"), data)
     files.write_json(_with(base, ".json"), {**record, "sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def load(

@@ -129,11 +129,13 @@ class Loop:
                 judged[self.keep(rows, points, rank, score)] = True
         self._return_home()
         if not self.access.decides:
-            board.rank[todo], board.score[todo], share = self.judge.verify(board.x[todo], todo)
+            rank, score, share = self.judge.verify(board.x[todo], todo)
+            board.rank[todo], board.score[todo] = rank, score.to(board.score)
             return share
         if not self.access.recorded:
             rows = todo[(board.rank[todo] == SUCCESS) & ~judged[todo]]
-            board.rank[rows], board.score[rows], _ = self.judge.verify(board.x[rows], rows)
+            board.rank[rows], score, _ = self.judge.verify(board.x[rows], rows)
+            board.score[rows] = score.to(board.score)
         return None
 
     def _return_home(self) -> None:

@@ -14,7 +14,7 @@ from psiphi.attacks import _files
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import wilson
 
-_FORMAT = "psiphi attack result 2"
+_FORMAT = "psiphi attack result 3"
 _REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "share")
 
 
@@ -31,6 +31,7 @@ class Result:
     score          of the goal at x
     forwards, backwards   rows sent through the model, and back, for each row
     kind           'fixed-perturbation' or 'minimum-norm'
+    label          the true class, or the classifier's own answer where none was given
     row            the number of each row in the whole batch, of which this may be a part
     target         the class that each row was to reach; None where it was any but the label
     share          of fresh draws of a random classifier in which the goal holds; None of a deterministic one
@@ -45,6 +46,7 @@ class Result:
     score: Tensor
     forwards: Tensor
     backwards: Tensor
+    label: Tensor
     row: Tensor
     kind: str
     targeted: bool = False
@@ -130,6 +132,10 @@ class Result:
         if not n:
             return "no rows were attacked"
         low, high = wilson(int(self.robust.sum()), n)
+        how = "95 %, Wilson"
+        if self.share is not None and not self.targeted and n > 1:
+            half = 1.96 * float((1 - self.share).std()) / n**0.5
+            low, high, how = self.accuracy - half, self.accuracy + half, "95 %, of the mean over draws"
         moved = self.distance[self.broken].double()
         far = f", median distance {moved.median():.4g}, mean {moved.mean():.4g}" if len(moved) else ""
         return (
@@ -138,7 +144,7 @@ class Result:
             f"  goal met before       {int(self.already_met.sum())}\n"
             f"  broken by the attack  {len(moved)}{far}\n"
             f"  undecided             {int(self.undecided.sum())}\n"
-            f"  robust accuracy       {self.accuracy:.1%}   [{low:.1%}, {high:.1%}] (95 %, Wilson)\n"
+            f"  robust accuracy       {self.accuracy:.1%}   [{low:.1%}, {high:.1%}] ({how})\n"
             f"  forwards, backwards   {int(self.forwards.sum())}, {int(self.backwards.sum())}"
         )
 

@@ -14,15 +14,24 @@ from psiphi.basis.errors import ArgumentError, DataError
 CHUNK = 1024
 
 
+def streamed(x: Any) -> bool:
+    """Whether the rows come batch by batch."""
+    if hasattr(x, "x") and hasattr(x, "y"):
+        return False
+    return not isinstance(x, (Tensor, np.ndarray, list, tuple, str)) and (
+        isinstance(x, (Iterable, torch.utils.data.Dataset))
+    )
+
+
 def chunks(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     """`x` and `y` in parts: an array in one, batches (x, y) of a loader joined to at least 1024 rows."""
-    if hasattr(x, "x") and hasattr(x, "y") and not isinstance(x, Tensor):
+    if hasattr(x, "x") and hasattr(x, "y"):
         x, y = x.x, x.y if y is None else y
-    if isinstance(x, torch.utils.data.Dataset):
-        x = torch.utils.data.DataLoader(x, batch_size=CHUNK)
-    if isinstance(x, (Tensor, np.ndarray, list, tuple, str)) or not isinstance(x, Iterable):
+    if not streamed(x):
         yield x, y
         return
+    if isinstance(x, torch.utils.data.Dataset):
+        x = torch.utils.data.DataLoader(x, batch_size=CHUNK)
     if y is not None:
         raise ArgumentError("y comes with the batches (x, y) of a loader; leave it out.")
     held: list[tuple[Tensor, Tensor | None]] = []
@@ -59,3 +68,10 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
 def _joined(parts: list[tuple[Any, Any]]) -> tuple[Tensor, Tensor | None]:
     labels = [y for _, y in parts]
     return torch.cat([x for x, _ in parts]), None if any(y is None for y in labels) else torch.cat(labels)
+
+
+def check_length(name: str, given: Any, n: int) -> None:
+    """Refuse what is one a row, but not for n rows."""
+    many = len(given) if isinstance(given, range) or (isinstance(given, Tensor) and given.ndim) else n
+    if many != n:
+        raise ArgumentError(f"{name} has {many} entries, but the loader gave {n} rows.")

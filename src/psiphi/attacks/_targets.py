@@ -25,6 +25,13 @@ def check_targets(targets: Any) -> None:
     )
 
 
+def as_target(target: Any) -> Any:
+    """Labels of any kind as a tensor; a name or a function as it is."""
+    return (
+        target if target is None or isinstance(target, str) or callable(target) else torch.as_tensor(target)
+    )
+
+
 def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise) -> Tensor | None:
     """The class (n,) that each row is to reach; None for any but `y`.
 
@@ -63,9 +70,9 @@ def _given(chosen: Any, y: Tensor, classes: int | None) -> Tensor:
     return target
 
 
-def nth(logits: Tensor, y: Tensor, place: int) -> Tensor:
-    """The class other than `y` that is the `place`-th most likely, (n,)."""
-    return logits.scatter(1, y.unsqueeze(1), -torch.inf).topk(place + 1, dim=1).indices[:, place]
+def others(logits: Tensor, y: Tensor) -> Tensor:
+    """The classes other than `y`, the likeliest first, (n, K − 1)."""
+    return logits.scatter(1, y.unsqueeze(1), -torch.inf).argsort(stable=True, dim=1, descending=True)[:, :-1]
 
 
 def _but(y: Tensor, other: Tensor) -> Tensor:

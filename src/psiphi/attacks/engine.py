@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,14 +31,17 @@ def attack(
 ) -> Result:
     """Chunk by chunk of the rows, and target by target where all are wanted; see `Attack.__call__`."""
     one = _every if isinstance(target, str) and target == "all" else run
-    parts, start = [], 0
+    parts, start, streamed = [], 0, _rows.streamed(x)
     for some, labels in _rows.chunks(x, y):
-        n = len(some) if hasattr(some, "__len__") else 0
-        mine = range(start, start + n) if rows is None else rows[start : start + n]
-        aim = target[start : start + n] if isinstance(target, Tensor) and target.ndim else target
-        part = attack if n == 0 or isinstance(x, Tensor) else _of(attack, slice(start, start + n))
-        parts.append(one(part, access, some, labels, aim, rows=mine, **how))
-        start += n
+        if not streamed:
+            return one(attack, access, some, labels, target, rows=rows, **how)
+        here = slice(start, start + len(some))
+        mine = range(here.start, here.stop) if rows is None else rows[here]
+        aim = target[here] if isinstance(target, Tensor) and target.ndim else target
+        parts.append(one(_of(attack, here), access, some, labels, aim, rows=mine, **how))
+        start = here.stop
+    for name, given in (("target", target), ("rows", rows), ("eps", getattr(attack.threat, "eps", None))):
+        _rows.check_length(name, given, start)
     return Result.cat(parts)
 
 
@@ -54,41 +56,38 @@ def _of(attack: Attack, index: Any) -> Attack:
 def _every(attack: Attack, access: Access, x: Any, y: Any, target: Any, *, rows: Any, **how: Any) -> Result:
     """The best over every class but the label, the likeliest first: of each row the least distance of a minimum-norm
     attack, else the first class reached, else the highest score."""
-    classes: list[int] = []
+    order = torch.zeros(0, 0)
 
-    def aim(place: int, logits: Tensor, y: Tensor) -> Tensor:
-        classes[:] = [logits.shape[1]]
-        return _targets.nth(logits, y, place)
+    def likeliest(logits: Tensor, y: Tensor) -> Tensor:
+        nonlocal order
+        order = _targets.others(logits, y)
+        return order[:, 0]
 
-    best = run(attack, access, x, y, partial(aim, 0), rows=rows, **how)
+    best = run(attack, access, x, y, likeliest, rows=rows, **how)
     best = replace(best, targeted=False)
     left = ~best.already_wrong
-    for place in range(1, classes[0] - 1 if classes else 1):
+    for place in range(1, order.shape[1]):
         if attack.kind == "fixed-perturbation" and how.get("stop_early", True):
             left &= ~best.success
         if (budget := getattr(access, "budget", None)) is not None:
             left &= best.forwards < budget
         if not len(mine := left.nonzero().squeeze(1)):
             break
-        labels = None if y is None else torch.as_tensor(y)[mine.cpu()]
-        some = torch.as_tensor(x)[mine.to(x.device) if isinstance(x, Tensor) else mine]
-        numbers = torch.as_tensor(rows)[mine.cpu()]
-        part, spent = _of(attack, mine.cpu()), best.forwards[mine]
-        other = run(part, access, some, labels, partial(aim, place), rows=numbers, spent=spent, **how)
-        best = best.improved(mine, other)
-    return best if best.share is None else _anew(attack, access, best, y, how.get("seed", 0))
+        some = torch.as_tensor(x)[mine.to(x.device) if isinstance(x, Tensor) else mine.cpu()]
+        aim, spent = order[mine.to(order.device), place], best.forwards[mine]
+        here = {"rows": best.row[mine], "spent": spent, **how}
+        best = best.improved(mine, run(_of(attack, mine.cpu()), access, some, best.label[mine], aim, **here))
+    return best if best.share is None else _anew(attack, access, best, how.get("seed", 0))
 
 
-def _anew(attack: Attack, access: Access, best: Result, y: Any, seed: int) -> Result:
-    """The points that were picked for what some draws said of them, by what fresh draws say."""
+def _anew(attack: Attack, access: Access, best: Result, seed: int) -> Result:
+    """The points that were picked for what some draws said of them, judged anew: any class but the label counts."""
     x = access.points(best.x)
-    every = torch.arange(len(x), device=x.device)
-    target = None if best.target is None else best.target.to(x.device)
-    truth = torch.zeros_like(every) if y is None else checks.as_labels(y, len(x)).to(x.device)
+    every, label = torch.arange(len(x), device=x.device), best.label.to(x.device)
     with access.session(x, mix(seed, "anew")) as ledger:
         ledger.forwards = ledger.forwards + best.forwards.to(x.device)
         size = best.provenance["batch_size"]
-        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence)
+        judge = Judge(access, attack.goal, label, None, size, ledger, x.dtype, attack.confidence)
         rank, _, share = judge.verify(x, every)
     found = {"success": rank == SUCCESS, "undecided": rank == UNDECIDED, "share": share}
     found |= {"forwards": ledger.forwards}
@@ -151,7 +150,7 @@ def run(
     found = {"x": board.x, "success": board.rank == SUCCESS, "undecided": board.rank == UNDECIDED}
     found |= {"already_met": met, "already_wrong": wrong, "distance": distance, "score": board.score}
     found |= {"forwards": ledger.forwards - before, "backwards": ledger.backwards}
-    found |= {"row": torch.as_tensor(noise.rows)}
+    found |= {"row": torch.as_tensor(noise.rows, dtype=torch.long), "label": truth}
     found |= {} if target is None else {"target": target}
     found |= {} if fresh is None or len(said) == 1 else {"share": share}
     return Result(
@@ -165,7 +164,7 @@ def run(
             batch_size=size,
             stop_early=stop_early,
             rows=len(x),
-            data_sha256=hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest(),
+            data_sha256=hashlib.sha256(x.cpu().flatten().view(torch.uint8).numpy()).hexdigest(),
             dtype=str(x.dtype),
             device=str(x.device),
             seconds=round(time.perf_counter() - began, 3),

@@ -86,7 +86,9 @@ class Sphere:
         v, eps = x, most.clamp_max(self.init or 0)
         if survey is not None:
             delta = _planes.nearest(survey.gaps, survey.jacobian, x, threat, box)[1]
-            v, eps = box.clamp(x + delta), l2_norm(delta)
+            size = l2_norm(delta)
+            v = box.clamp(x + delta)
+            eps = torch.where(size > 0, size, most.clamp_max(1))  # no boundary is seen from x: as published
         return _Sphere(x, v, eps, most, far, far, count.bool(), count, count - 1, count, count, box, noise)
 
     def ask(self, s: _Sphere, room: int) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ _EDGE = 1 - 1e-4  # of the chart's (−1, 1): where a coordinate at a wall begin
 _GAIN = 1e-3  # of the loss within a round, and of the distance from round to round: less is no progress
 _OVER = 1.2  # times the weight at which the nearest point would rest: holds the goal against noise
 _MOST = 1e10  # of the weight
+_FINE = 1e-5  # of numbers near 1, that the chart can be told from a wall
 _STRIDE = 0.2  # of a warm step, at most, as a share of the distance
 _APPROACH, _BEYOND = 20, 1.02  # Newton steps to the boundary, at most, and how far each goes
 
@@ -45,10 +46,11 @@ class _Adam:
 
     def descend(self, slope: Tensor, lr: Tensor) -> _Adam:
         step = self.step + 1
+        age = step.to(slope)
         first = self.first.lerp(slope, 0.1)
         second = self.second.lerp(slope.square(), 0.001)
-        scale = second.div(per_row(1 - 0.999**step, slope)).sqrt_().add_(1e-8)
-        w = self.w - per_row(lr / (1 - 0.9**step), slope) * first.div(scale)
+        scale = second.div(per_row(1 - 0.999**age, slope)).sqrt_().add_(1e-8)
+        w = self.w - per_row(lr / (1 - 0.9**age), slope) * first.div(scale)
         return _Adam(w, first, second, step)
 
 
@@ -112,6 +114,11 @@ class Lagrangian:
     def start(
         self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise, survey: Answer | None = None
     ) -> _Descent:
+        if torch.finfo(x.dtype).eps > _FINE:
+            raise ArgumentError(
+                f"the chart of the box needs float32 or float64, and the classifier works in {x.dtype}: its walls would "
+                "round to infinity. Attack classifier.float()."
+            )
         zero, far = x.new_zeros(len(x)), x.new_full((len(x),), torch.inf)
         first = (
             x
@@ -126,7 +133,8 @@ class Lagrangian:
         )  # fmt: skip
 
     def ask(self, s: _Descent, room: int) -> tuple[Tensor, Tensor]:
-        return _point(s.adam.w, s.box), torch.arange(len(s.x), device=s.x.device)
+        rows = (~self.done(s)).nonzero().squeeze(1)
+        return _point(s.adam.w[rows], s.box), rows
 
     def tell(self, s: _Descent, points: Tensor, owner: Tensor, answer: Answer) -> _Descent:
         gradient: Any = answer.gradient
@@ -138,7 +146,7 @@ class Lagrangian:
         rest = (2 * square / (flat * gradient.flatten(1)).sum(1)).nan_to_num(nan=0).clamp(0, _MOST)
         loss = square + s.c * short
         slope = (2 * delta - per_row(s.c * (short > 0), delta) * gradient) * _speed(points, s.box)
-        adam = s.adam.descend(slope, s.lr * self.decay**s.turn)
+        adam = s.adam.descend(slope, s.lr * self.decay ** s.turn.to(s.lr))
         if (afar := s.turn < 0).any():
             step, _ = l2_reach(gradient, _BEYOND * short, points, s.box)
             adam = replace(adam, w=torch.where(per_row(afar, delta), _chart(points + step, s.box), adam.w))
