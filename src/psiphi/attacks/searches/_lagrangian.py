@@ -116,8 +116,8 @@ class Lagrangian:
     ) -> _Descent:
         if torch.finfo(x.dtype).eps > _FINE:
             raise ArgumentError(
-                f"the chart of the box needs float32 or float64, and the classifier works in {x.dtype}: its walls would "
-                "round to infinity. Attack classifier.float()."
+                f"the chart of the box needs float32 or float64, and the classifier works in {x.dtype}, where its "
+                "walls round to infinity: attack classifier.float()."
             )
         zero, far = x.new_zeros(len(x)), x.new_full((len(x),), torch.inf)
         first = (
