@@ -205,7 +205,7 @@ def test_bad_settings_get_a_sentence():
         (lambda: Linf(-1), "at least 0"),
         (lambda: L2(float("nan")), "radius of at least 0"),
         (lambda: Linf("big"), "needs a radius"),
-        (lambda: pgd(Linf(0.1), steps=0), "steps is an integer of at least 1"),
+        (lambda: pgd(Linf(0.1), steps=0), "steps is a whole number of at least 1"),
         (lambda: pgd(Linf(0.1), step=-1.0), "step is a finite length"),
         (lambda: pgd(Linf(0.1), random_start=False, restarts=2), "same walk"),
     ):

@@ -318,8 +318,8 @@ def test_goals_by_name_and_bad_arguments():
         by_function = apgd(Linf(0.1), steps=5, goal=goals.GOALS[name])(net, x, stop_early=False)
         assert_close(by_name.x, by_function.x, atol=0, rtol=0)
     for wrong, match in (
-        (dict(steps=0), "steps is an integer of at least 1; got 0"),
-        (dict(restarts=1.5), "restarts is an integer"),
+        (dict(steps=0), "steps is a whole number of at least 1; got 0"),
+        (dict(restarts=1.5), "restarts is a whole number"),
         (dict(rho=2.0), "rho is a share of the steps"),
         (dict(goal="crossentropy"), "no goal is called 'crossentropy'; give cross_entropy, margin, dlr"),
         (dict(targets="most"), "targets are"),

@@ -200,7 +200,7 @@ def test_a_share_of_the_coordinates_moves_in_l1():
 def test_bad_arguments_are_said():
     net, x = network(), data(3)
     for make, match in (
-        (lambda: iterative_fgsm(Linf(0.1), steps=0), "steps is an integer of at least 1; got 0"),
+        (lambda: iterative_fgsm(Linf(0.1), steps=0), "steps is a whole number of at least 1; got 0"),
         (lambda: iterative_fgsm(Linf(0.1), step=-1.0), "step is a finite length of at least 0; got -1"),
         (lambda: iterative_fgsm(Linf(0.1), momentum=-1.0), "momentum is a finite number of at least 0"),
         (lambda: pgd(Linf(0.1), restarts=2, random_start=False), "set random_start=True"),

@@ -16,6 +16,7 @@ from psiphi.access._frozen import frozen
 from psiphi.access._ledger import Ledger
 from psiphi.access._pipe import Bound, Pipe, Scale
 from psiphi.access._protocol import Reply, Sees, Values
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import AccessError, ArgumentError, PsiphiError
 from psiphi.basis.shapes import show
 from psiphi.formulas.geometry import Box
@@ -55,8 +56,8 @@ def black_box(
     """
     if reveal not in _SEES:
         raise ArgumentError(f"reveal is 'scores' or 'labels'; got {reveal!r}.")
-    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 1):
-        raise ArgumentError(f"budget is a whole number of at least 1, or None for no bound; got {budget!r}.")
+    if budget is not None:
+        check_whole("budget", budget)
     if hasattr(model, "sees"):
         raise ArgumentError(f"{model!r} is an access already: give the classifier itself.")
     if not isinstance(model, nn.Module) and not callable(model) and hasattr(model, "predict"):
@@ -67,7 +68,7 @@ def black_box(
 class BlackBox:
     """See `black_box`. `rows` counts every row that was sent to the model."""
 
-    decides, recorded = True, True
+    decides, recorded, judging = True, True, 1
 
     def __init__(self, pipe: Pipe, reveal: Reveal, budget: int | None, arrays: bool):
         self.pipe, self.reveal, self.budget, self.arrays = pipe, reveal, budget, arrays
@@ -95,7 +96,7 @@ class BlackBox:
         """A module in eval mode, exactly as it was on the way out; a fresh budget."""
         self.ledger, self._probabilities = Ledger(len(x), x.device, self.budget), None
         try:
-            with torch.inference_mode(False), frozen(self.pipe.model):
+            with frozen(self.pipe.model):
                 yield self.ledger
         finally:
             self.ledger, self._probabilities = None, None

@@ -15,6 +15,7 @@ from psiphi.access._ledger import Ledger
 from psiphi.access._pipe import Bound, Scale
 from psiphi.access._protocol import Access, Reply, Sees, Values
 from psiphi.access._white_box import white_box
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import AccessError, ArgumentError
 from psiphi.basis.noise import forked
 from psiphi.formulas.geometry import Box
@@ -43,9 +44,8 @@ def expectation(
 
     Source: Athalye et al., "Synthesizing robust adversarial examples", 2018, section 2.2 (the attack).
     """
-    for name, value, least in (("draws", draws, 1), ("verify", verify, 2)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ArgumentError(f"{name} is a whole number of at least {least}; got {value!r}.")
+    check_whole("draws", draws)
+    check_whole("verify", verify, 2)
     if isinstance(model, Expectation):
         raise ArgumentError(f"{model!r} is a mean over draws already: give its classifier.")
     return Expectation(white_box(model, bounds, mean, std), draws, verify)
@@ -65,6 +65,14 @@ class Expectation:
     @property
     def sees(self) -> frozenset[Sees]:
         return self.inner.sees
+
+    @property
+    def budget(self) -> int | None:
+        return self.inner.budget
+
+    @property
+    def judging(self) -> int:
+        return self.fresh * self.inner.judging
 
     @property
     def box(self) -> Box:

@@ -27,7 +27,7 @@ def frozen(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
     Says so if the model was in train mode and that would have mattered.
     """
-    with torch.random.fork_rng():
+    with torch.inference_mode(False), torch.random.fork_rng():
         if not isinstance(model, nn.Module):
             yield
             return

@@ -97,6 +97,14 @@ class GrayBox:
         return f"gray_box({type(self.surrogate).__name__}, {self.oracle!r}, queries={self.queries})"
 
     @property
+    def budget(self) -> int | None:
+        return self.oracle.budget
+
+    @property
+    def judging(self) -> int:
+        return self.oracle.judging
+
+    @property
     def box(self) -> Box:
         return self._white.box
 

@@ -52,6 +52,16 @@ class Access(Protocol):
         ...
 
     @property
+    def budget(self) -> int | None:
+        """How many rows of a sample one attack may send; None for any number."""
+        ...
+
+    @property
+    def judging(self) -> int:
+        """How many rows one verdict on a point costs."""
+        ...
+
+    @property
     def box(self) -> Box:
         """The walls of the data."""
         ...

@@ -42,6 +42,7 @@ class WhiteBox:
 
     sees: frozenset[Sees] = frozenset({"labels", "scores", "gradient", "jacobian"})
     decides, recorded = True, False
+    budget, judging = None, 1
 
     def __init__(self, pipe: Pipe):
         self.pipe, self.ledger = pipe, None
@@ -66,7 +67,7 @@ class WhiteBox:
         """The model in eval mode with frozen parameters; exactly as it was on the way out."""
         self.ledger = Ledger(len(x), x.device)
         try:
-            with torch.inference_mode(False), frozen(self.pipe.model):
+            with frozen(self.pipe.model):
                 yield self.ledger
         finally:
             self.ledger = None

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from psiphi.app import _console as out
 from psiphi.app import pictures, plots
 from psiphi.basis import files
-from psiphi.formulas.intervals import wilson
+from psiphi.formulas.intervals import normal, wilson
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from psiphi.attacks import Curve, Result
 
 RADII = 10
@@ -90,9 +92,17 @@ def record(result: Result, curves: Curves | None, **about: Any) -> dict[str, Any
     }
     if result.share is not None:
         found["mean_share"] = float(result.share.double().mean())
+    if result.share is not None and result.clean_share is not None and not result.targeted:
+        found["clean_accuracy"] = _of_draws(1 - result.clean_share)
+        found["robust_accuracy"] = _of_draws(1 - result.share)
     if curves is not None:
         found["curve"] = curves.as_dict()
     return found
+
+
+def _of_draws(right: Tensor) -> dict[str, Any]:
+    """Mean share of a random classifier's draws that are right."""
+    return {"value": float(right.mean()), "interval": list(normal(right)), "n": len(right)}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -109,7 +119,7 @@ def show(found: dict[str, Any]) -> None:
     rows = [
         [name, out.percent(each["value"]), _interval(each["interval"]), each["n"]] for name, each in shares
     ]
-    out.table(["accuracy", "", "95% interval (Wilson)", "rows"], rows)
+    out.table(["accuracy", "", "95% interval", "rows"], rows)
     counts = [found[name] for name in ("broken", "undecided", "median_distance", "mean_distance")]
     passes = [f"{found[name]:,}".replace(",", " ") for name in ("forwards", "backwards")]
     out.table(
@@ -120,7 +130,7 @@ def show(found: dict[str, Any]) -> None:
         lines = zip(curve["eps"], curve["accuracy"], curve["intervals"])
         norm = NORMS.get(curve["norm"], curve["norm"])
         out.table(
-            [f"ε ({norm})", "accuracy", "95% interval (Wilson)"],
+            [f"ε ({norm})", "accuracy", "95% interval"],
             [[out.number(e), out.percent(a), _interval(i)] for e, a, i in lines],
         )
     if (share := found.get("mean_share")) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from psiphi.attacks._protocols import Answer, Needs
 from psiphi.formulas import goals
 
 SUCCESS, UNDECIDED = 2, 1
-_ROUNDING = 64  # units in the last place by which a merit beats another
+_FEW = 9  # gradients a point that a batch has room for
 
 
 class Board:
@@ -27,9 +28,8 @@ class Board:
         order = _in_order(rows, rank, merit)
         if order is not None:
             rows, points, rank, score, merit = (each[order] for each in (rows, points, rank, score, merit))
-        above = merit - _ROUNDING * torch.finfo(merit.dtype).eps * merit.abs() > self.merit[rows]
-        best = self.rank[rows]
-        better = ((rank > best) | ((rank == best) & above)).nonzero().squeeze(1)
+        best, higher = self.rank[rows], goals.above(merit, self.merit[rows])
+        better = ((rank > best) | ((rank == best) & higher)).nonzero().squeeze(1)
         rows = rows[better]
         self.x[rows], self.rank[rows], self.merit[rows] = points[better], rank[better], merit[better]
         self.score[rows] = score[better]
@@ -60,6 +60,11 @@ class Judge:
     ledger: Ledger
     dtype: torch.dtype
     confidence: float = 0.0
+    classes: int | None = None
+
+    def room(self, gradients: int = 1) -> int:
+        """How many points fit into a pass: fewer where each is sent several times, or has many gradients."""
+        return max(1, self.batch_size // (max(1, self.ledger.price) * ceil(gradients / _FEW)))
 
     def rate(self, said: Tensor, rows: Tensor, score: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Of logits (m, n, K) or labels (m, n) of the rows: rank and mean score (n,); share of draws that hold.
@@ -94,7 +99,7 @@ class Judge:
     ) -> tuple[Tensor, Tensor, Tensor]:
         if not len(points):
             return rows.clone(), points.new_zeros(0), points.new_zeros(0, dtype=torch.double)
-        pairs = zip(points.split(self.batch_size), rows.split(self.batch_size))
+        pairs = zip(points.split(self.room()), rows.split(self.room()))
         said = [ask(some, mine).said for some, mine in pairs]
         return self.rate(torch.cat(said, 1), rows)
 

@@ -15,13 +15,17 @@ from psiphi.attacks import _files, _rows, _targets
 from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.provenance import provenance
-from psiphi.formulas.intervals import wilson
+from psiphi.formulas.intervals import normal, wilson
 
 if TYPE_CHECKING:
     from psiphi.access import Access
     from psiphi.attacks._attack import Attack
 
-_FORMAT = "psiphi attack curve 1"
+_FORMAT, _OPTIONAL = "psiphi attack curve 1", ["share", "clean_share"]
+_DRAWS = (
+    "a random classifier stands at a radius in a share of its draws: attack.curve(..., independent=True) of an attack "
+    "with a radius, such as pgd, measures that share at each."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +37,8 @@ class Curve:
     clean                 whether it is classified rightly before, (n,)
     forwards, backwards   rows sent through the model, and back, for each sample, (n,)
     row                   the number of each sample in the whole batch, (n,)
+    share, clean_share    of fresh draws of a random classifier that err at each radius, (n, m), and before, (n,);
+                          None of a deterministic one
     """
 
     eps: Tensor
@@ -41,22 +47,31 @@ class Curve:
     forwards: Tensor
     backwards: Tensor
     row: Tensor
+    share: Tensor | None = None
+    clean_share: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> Tensor:
-        """Robust accuracy at each radius, (m,); NaN without rows."""
-        return self.robust.double().mean(0)
+        """Robust accuracy at each radius, of a random classifier the mean share of right draws, (m,)."""
+        return self._right.mean(0)
 
     @property
     def clean_accuracy(self) -> float:
-        return self.clean.double().mean().item()
+        right = self.clean.double() if self.clean_share is None else 1 - self.clean_share
+        return right.mean().item()
+
+    @property
+    def _right(self) -> Tensor:
+        return self.robust.double() if self.share is None else 1 - self.share
 
     @property
     def intervals(self) -> Tensor:
-        """Of the accuracies, 95 % by Wilson, (m, 2); NaN without rows."""
+        """Of the accuracies, 95 % by Wilson, of a random classifier's by the normal, (m, 2); NaN without rows."""
         if not len(self.robust):
             return torch.full((len(self.eps), 2), torch.nan)
+        if self.share is not None:
+            return torch.tensor([normal(right) for right in self._right.T])
         return torch.tensor([wilson(count, len(self.robust)) for count in self.robust.sum(0).tolist()])
 
     @property
@@ -75,6 +90,8 @@ class Curve:
         of one radius.
         """
         radii = check_radii(eps)
+        if result.share is not None:
+            raise ArgumentError(_DRAWS)
         if result.kind != "minimum-norm":
             raise ArgumentError(
                 f"a {result.kind} attack tells of one radius only; attack.curve tries several."
@@ -82,7 +99,8 @@ class Curve:
         clean, stands = ~result.already_wrong.cpu(), result.robust.cpu()
         far = result.distance.cpu().double()[:, None] > radii * (1 + 1e-6)
         spent = (result.forwards.cpu(), result.backwards.cpu(), result.row.cpu())
-        return Curve(radii, (stands[:, None] | far) & clean[:, None], clean, *spent, result.provenance)
+        robust = (stands[:, None] | far) & clean[:, None]
+        return Curve(radii, robust, clean, *spent, provenance=result.provenance)
 
     @staticmethod
     def cat(parts: Sequence[Curve]) -> Curve:
@@ -95,13 +113,15 @@ class Curve:
         order = row.argsort()
         if (row[order].diff() == 0).any():
             raise ArgumentError("some rows are in two of the parts: these are not the parts of one curve.")
-        names = ("robust", "clean", "forwards", "backwards", "row")
+        names = ["robust", "clean", "forwards", "backwards", "row"]
+        names += [] if parts[0].share is None else _OPTIONAL
         joined = {name: torch.cat([getattr(part, name) for part in parts])[order] for name in names}
         return replace(parts[0], **joined, provenance=parts[0].provenance | {"parts": len(parts)})
 
     def save(self, path: str | Path) -> None:
         """Write `path`.npz, then `path`.json, which people can read too."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "provenance"}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         told = {"eps": self.eps.tolist(), "accuracy": self.accuracy.tolist()}
         told |= {"intervals": self.intervals.tolist(), "clean_accuracy": self.clean_accuracy}
         _files.save(path, tensors, {"format": _FORMAT, **told, "provenance": self.provenance})
@@ -109,8 +129,8 @@ class Curve:
     @staticmethod
     def load(path: str | Path) -> Curve:
         """Read what `save` wrote; nothing is unpickled. Raises `FileError`."""
-        names = [f.name for f in fields(Curve) if f.name != "provenance"]
-        tensors, record = _files.load(path, "attack curve", _FORMAT, names)
+        names = [f.name for f in fields(Curve) if f.name not in ("provenance", *_OPTIONAL)]
+        tensors, record = _files.load(path, "attack curve", _FORMAT, names, _OPTIONAL)
         return Curve(**tensors, provenance=record.get("provenance", {}))
 
     def __repr__(self) -> str:
@@ -140,6 +160,8 @@ def curve(
     where = provenance(
         attack=repr(attack), access=repr(access), target=told, independent=independent, rows=n, **how
     )
+    if access.judging > 1 and (attack.kind == "minimum-norm" or not independent):
+        raise ArgumentError(_DRAWS)
     if attack.kind == "minimum-norm":
         free = replace(attack, threat=replace(threat, eps=torch.inf))
         found = free(access, x, y, target=target, rows=row, on_progress=on_progress, **how)
@@ -156,7 +178,7 @@ def curve(
 
     every, numbers = torch.arange(n), torch.arange(m)
     forwards, backwards, clean = torch.zeros(n).long(), torch.zeros(n).long(), torch.ones(n).bool()
-    robust = torch.ones(n, m).bool()
+    robust, results = torch.ones(n, m).bool(), []
 
     def enter(rows: Tensor, result: Any) -> Tensor:
         forwards[rows] += result.forwards.cpu()
@@ -166,7 +188,8 @@ def curve(
 
     if independent:
         for place in range(m):
-            robust[:, place] = enter(every, at(every, numbers[place].expand(n), place))
+            results.append(at(every, numbers[place].expand(n), place))
+            robust[:, place] = enter(every, results[-1])
     else:
         low, high = (
             torch.zeros(n).long(),
@@ -181,7 +204,11 @@ def curve(
             low[~clean] = high[~clean] = 0
             turn += 1
         robust = numbers < low[:, None]
-    return Curve(radii, robust & clean[:, None], clean, forwards, backwards, row, where)
+    drawn = {}
+    if access.judging > 1:
+        drawn["share"] = torch.stack([result.share for result in results], 1).cpu()
+        drawn["clean_share"] = torch.stack([result.clean_share for result in results]).mean(0).cpu()
+    return Curve(radii, robust & clean[:, None], clean, forwards, backwards, row, **drawn, provenance=where)
 
 
 def _moved(

@@ -46,6 +46,16 @@ class Loop:
         """Whether a row leaves the moment its goal is met."""
         return self.stop_early and not self.minimum and self.access.decides
 
+    @property
+    def rivals(self) -> int | None:
+        """How many gaps have their gradients taken at a point; None where none has."""
+        search, target = self.attack.search, self.judge.target
+        if search.needs != "jacobian" and not getattr(search, "surveys", False):
+            return None
+        most = getattr(search, "rivals", None)
+        others = (self.judge.classes or 2) - 1
+        return 1 if target is not None else others if most is None else min(most, others)
+
     def keep(self, rows: Tensor, points: Tensor, rank: Tensor, score: Tensor) -> Tensor:
         merit = score
         if self.minimum:
@@ -55,8 +65,8 @@ class Loop:
 
     def move(self, waiting: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Let the search move the rows; returns their last points that nobody has judged yet, with the rows."""
-        search, room = self.attack.search, self.judge.batch_size
-        rivals, total = getattr(search, "rivals", None), len(waiting)
+        search, rivals, total = self.attack.search, self.rivals, len(waiting)
+        room = self.judge.room(rivals or 1)
         unjudged, state, rows = [], None, waiting[:0]
         while remaining := len(rows) + len(waiting):
             if len(waiting) and len(rows) < room:
@@ -65,12 +75,14 @@ class Loop:
                 state = begun if state is None else join(state, begun)
                 rows = torch.cat((rows, fresh))
             points, owner = search.ask(state, room)
+            sent = self.affordable(rows, owner)
             answer: Any = None
-            if len(sent := self.affordable(rows, owner)):
-                mine = rows[owner[sent]]
-                rank, answer = self.judge.answer(search.needs, points[sent], mine, rivals)
-                self.keep(mine, points[sent], rank, answer.score)
-            if len(sent) == len(owner):
+            if sent is None or len(sent):
+                mine = rows[owner if sent is None else owner[sent]]
+                some = points if sent is None else points[sent]
+                rank, answer = self.judge.answer(search.needs, some, mine, rivals)
+                self.keep(mine, some, rank, answer.score)
+            if sent is None:
                 state = search.tell(state, points, owner, answer)
             else:  # whose budget is spent leaves, without an answer to all that it asked
                 whole = owner.bincount(minlength=len(rows)) == owner[sent].bincount(minlength=len(rows))
@@ -99,20 +111,20 @@ class Loop:
         search, x, threat = self.attack.search, self.x[rows], take(self.threat, rows)
         survey = ()
         if getattr(search, "surveys", False):
-            survey = (self.judge.answer("jacobian", x, rows, getattr(search, "rivals", None))[1],)
+            survey = (self.judge.answer("jacobian", x, rows, self.rivals)[1],)
         return search.start(x, self.judge.y[rows], threat, self.access.box, self.noise.take(rows), *survey)
 
-    def affordable(self, rows: Tensor, owner: Tensor) -> Tensor:
-        """The numbers of the points that the budget of their row still pays."""
+    def affordable(self, rows: Tensor, owner: Tensor) -> Tensor | None:
+        """The numbers of the points that the budget of their row still pays; None for all of them."""
+        if (left := self.judge.ledger.left(rows)) is None:
+            return None
         every = torch.arange(len(owner), device=owner.device)
-        left = self.judge.ledger.left(rows)
-        if left is None:
-            return every
         order = owner.argsort(stable=True)
         first = torch.searchsorted(owner[order], owner[order])
         place = torch.empty_like(every)
         place[order] = every - first
-        return (place < left[owner]).nonzero().squeeze(1)
+        paid = place < left[owner]
+        return None if paid.all() else paid.nonzero().squeeze(1)
 
     def finish(self, todo: Tensor, unjudged: list[tuple[Tensor, Tensor]]) -> Tensor | None:
         """Judge the last points, then verify every other success on the very point that is returned.
@@ -123,8 +135,9 @@ class Loop:
         board, judged = self.board, torch.zeros_like(self.board.rank, dtype=torch.bool)
         if unjudged:
             points, rows = (torch.cat(parts) for parts in zip(*unjudged))
-            if len(sent := self.affordable(*rows.unique(return_inverse=True))):
+            if (sent := self.affordable(*rows.unique(return_inverse=True))) is not None:
                 points, rows = points[sent], rows[sent]
+            if len(rows):
                 rank, score, _ = self.judge.look(points, rows)
                 judged[self.keep(rows, points, rank, score)] = True
         self._return_home()
@@ -148,6 +161,7 @@ class Loop:
             points = threat.project(self.board.x[rows], self.x[rows], self.access.box)
             rank = torch.zeros_like(rows)  # no success where nobody may ask any more
             score = self.board.score[rows]
-            if len(sent := self.affordable(rows, torch.arange(len(rows), device=rows.device))):
+            every = torch.arange(len(rows), device=rows.device)
+            if len(sent := every if (paid := self.affordable(rows, every)) is None else paid):
                 rank[sent], score[sent], _ = self.judge.look(points[sent], rows[sent])
             self.board.x[rows], self.board.rank[rows], self.board.score[rows] = points, rank, score

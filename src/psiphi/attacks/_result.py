@@ -12,10 +12,10 @@ from torch import Tensor
 
 from psiphi.attacks import _files
 from psiphi.basis.errors import ArgumentError, FileError
-from psiphi.formulas.intervals import wilson
+from psiphi.formulas.intervals import normal, wilson
 
 _FORMAT = "psiphi attack result 3"
-_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "share")
+_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "share", "clean_share")
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +35,7 @@ class Result:
     row            the number of each row in the whole batch, of which this may be a part
     target         the class that each row was to reach; None where it was any but the label
     share          of fresh draws of a random classifier in which the goal holds; None of a deterministic one
+    clean_share    of fresh draws that misclassify the row before the attack; None of a deterministic classifier
     """
 
     x: Tensor
@@ -52,6 +53,7 @@ class Result:
     targeted: bool = False
     target: Tensor | None = None
     share: Tensor | None = None
+    clean_share: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -65,13 +67,12 @@ class Result:
     @property
     def accuracy(self) -> float:
         """Robust accuracy, of a random classifier the mean share of draws that stand; NaN without rows."""
-        if self.share is None or self.targeted or not len(self):
-            return _share(self.robust)
-        return (1 - self.share).mean().item()
+        return _share(self.robust) if self.share is None or self.targeted else _mean(1 - self.share)
 
     @property
     def clean_accuracy(self) -> float:
-        return _share(~self.already_wrong)
+        """Accuracy before the attack, of a random classifier the mean share of draws that are right."""
+        return _share(~self.already_wrong) if self.clean_share is None else _mean(1 - self.clean_share)
 
     @property
     def success_rate(self) -> float:
@@ -134,8 +135,7 @@ class Result:
         low, high = wilson(int(self.robust.sum()), n)
         how = "95 %, Wilson"
         if self.share is not None and not self.targeted and n > 1:
-            half = 1.96 * float((1 - self.share).std()) / n**0.5
-            low, high, how = self.accuracy - half, self.accuracy + half, "95 %, of the mean over draws"
+            (low, high), how = normal(1 - self.share), "95 %, of the mean over draws"
         moved = self.distance[self.broken].double()
         far = f", median distance {moved.median():.4g}, mean {moved.mean():.4g}" if len(moved) else ""
         return (
@@ -178,4 +178,8 @@ def _unlike(one: Any, other: Any) -> bool:
 
 
 def _share(rows: Tensor) -> float:
-    return rows.double().mean().item() if len(rows) else float("nan")
+    return _mean(rows.double())
+
+
+def _mean(values: Tensor) -> float:
+    return values.mean().item() if len(values) else float("nan")

@@ -32,7 +32,7 @@ def as_target(target: Any) -> Any:
     )
 
 
-def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise) -> Tensor | None:
+def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise, classes: int | None) -> Tensor | None:
     """The class (n,) that each row is to reach; None for any but `y`.
 
     said: of the clean rows, logits (m, n, K), or labels (m, n), which serve given classes only.
@@ -40,7 +40,7 @@ def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise) -> Tensor | None
     if chosen is None:
         return None
     if said.ndim == 2:
-        return _given(chosen, y, None)
+        return _given(chosen, y, classes)
     logits = said.mean(0)
     if isinstance(chosen, str):
         if chosen not in NAMES:
@@ -48,7 +48,7 @@ def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise) -> Tensor | None
         if chosen == "random":
             return _but(y, noise.split("target").integers(logits.shape[1] - 1))
         return logits.scatter(1, y.unsqueeze(1), torch.inf).argmin(1)
-    return _given(chosen(logits, y) if callable(chosen) else chosen, y, logits.shape[1])
+    return _given(chosen(logits, y) if callable(chosen) else chosen, y, classes)
 
 
 def check_other(target: Tensor | None, y: Tensor) -> None:
@@ -65,8 +65,7 @@ def _given(chosen: Any, y: Tensor, classes: int | None) -> Tensor:
             "targets are chosen by their scores, which this access does not show: give target=labels."
         )
     target = checks.as_labels(chosen, len(y), "target").to(y.device)
-    if classes is not None:
-        checks.check_classes(target, classes, "target")
+    checks.check_classes(target, classes, "target")
     return target
 
 

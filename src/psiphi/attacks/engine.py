@@ -63,21 +63,23 @@ def _every(attack: Attack, access: Access, x: Any, y: Any, target: Any, *, rows:
         order = _targets.others(logits, y)
         return order[:, 0]
 
-    best = run(attack, access, x, y, likeliest, rows=rows, **how)
-    best = replace(best, targeted=False)
+    anew = access.judging if access.judging > 1 else 0  # kept for the last judgement of random answers
+    first = torch.full((len(x),), anew)
+    best = replace(run(attack, access, x, y, likeliest, rows=rows, spent=first, **how), targeted=False)
+    least = 1 if access.decides else 2 * access.judging  # what a run costs a row, whatever it finds
     left = ~best.already_wrong
     for place in range(1, order.shape[1]):
         if attack.kind == "fixed-perturbation" and how.get("stop_early", True):
             left &= ~best.success
-        if (budget := getattr(access, "budget", None)) is not None:
-            left &= best.forwards < budget
+        if access.budget is not None:
+            left &= best.forwards + least + anew <= access.budget
         if not len(mine := left.nonzero().squeeze(1)):
             break
         some = torch.as_tensor(x)[mine.to(x.device) if isinstance(x, Tensor) else mine.cpu()]
-        aim, spent = order[mine.to(order.device), place], best.forwards[mine]
-        here = {"rows": best.row[mine], "spent": spent, **how}
+        aim = order[mine.to(order.device), place]
+        here = {"rows": best.row[mine], "spent": best.forwards[mine] + anew, **how}
         best = best.improved(mine, run(_of(attack, mine.cpu()), access, some, best.label[mine], aim, **here))
-    return best if best.share is None else _anew(attack, access, best, how.get("seed", 0))
+    return _anew(attack, access, best, how.get("seed", 0)) if anew else best
 
 
 def _anew(attack: Attack, access: Access, best: Result, seed: int) -> Result:
@@ -128,14 +130,16 @@ def run(
     before = 0 if spent is None else spent.to(x.device)
     with access.session(x, seed) as ledger:
         ledger.forwards = ledger.forwards + before
-        said = _clean(access, x, y, size)
+        said = _clean(access, x, max(1, size // max(1, ledger.price)))
+        classes = _classes(access, x, said)
         truth = _answers(said) if y is None else y
-        target = _targets.resolve(target, said, truth, noise)
+        checks.check_classes(truth, classes, "y" if y is not None else "the classifier's own answer")
+        target = _targets.resolve(target, said, truth, noise, classes)
         if y is not None:
             _targets.check_other(target, y)
-        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence)
+        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence, classes)
         every = torch.arange(len(x), device=x.device)
-        wrong = replace(judge, target=None, confidence=0.0).rate(said, every)[0] == SUCCESS
+        wrong, _, errs = replace(judge, target=None, confidence=0.0).rate(said, every)
         rank, score, share = judge.rate(said, every)
         board, met = Board(x, rank, score), rank == SUCCESS
         if not access.decides:  # answers of another kind than the search's: not to be compared
@@ -148,11 +152,12 @@ def run(
         distance = threat.distance(board.x, x)
 
     found = {"x": board.x, "success": board.rank == SUCCESS, "undecided": board.rank == UNDECIDED}
-    found |= {"already_met": met, "already_wrong": wrong, "distance": distance, "score": board.score}
+    found |= {"already_met": met, "already_wrong": wrong == SUCCESS}
+    found |= {"distance": distance, "score": board.score}
     found |= {"forwards": ledger.forwards - before, "backwards": ledger.backwards}
     found |= {"row": torch.as_tensor(noise.rows, dtype=torch.long), "label": truth}
     found |= {} if target is None else {"target": target}
-    found |= {} if fresh is None or len(said) == 1 else {"share": share}
+    found |= {} if len(said) == 1 else {"share": share, "clean_share": errs}
     return Result(
         **{name: value.to(home) for name, value in found.items()},
         kind=attack.kind,
@@ -172,17 +177,22 @@ def run(
     )
 
 
-def _clean(access: Access, x: Tensor, y: Tensor | None, size: int) -> Tensor:
-    """What is said of the clean rows, after the checks of classifier and labels that need it."""
+def _clean(access: Access, x: Tensor, size: int) -> Tensor:
+    """What is said of the clean rows, after the checks of the classifier that need it."""
     if not len(x):
-        return x.new_zeros(1, 0, 2)
+        return x.new_zeros(access.judging, 0, 2)
     rows = torch.arange(len(x), device=x.device)
     ask = access.look if access.decides else access.verdict
     said = torch.cat([ask(some, mine).said for some, mine in zip(x.split(size), rows.split(size))], 1)
     access.inspect(x, said)
-    if y is not None and said.ndim == 3:
-        checks.check_classes(y, said.shape[2])
     return said
+
+
+def _classes(access: Access, x: Tensor, said: Tensor) -> int | None:
+    """K; None where nothing shows it, or nobody asks. A search sees scores where the verdicts are labels (gray box)."""
+    if not len(x) or (said.ndim == 2 and "scores" not in access.sees):
+        return None
+    return said.shape[2] if said.ndim == 3 else access.look(x[:1]).said.shape[2]
 
 
 def _answers(said: Tensor) -> Tensor:

@@ -89,6 +89,11 @@ def succeeded(logits: Logits, y: Labels, target: Labels | None = None) -> Bool[T
     return margin(logits, y, target) > tolerance(logits)
 
 
+def above(score: Float[Tensor, " b"], other: Float[Tensor, " b"]) -> Bool[Tensor, " b"]:
+    """score > other by more than rounding, 64 units in the last place: noise of what has converged is no progress."""
+    return score > other + 64 * torch.finfo(score.dtype).eps * other.abs().nan_to_num(posinf=0.0)
+
+
 def standing(
     logits: Logits, y: Labels, target: Labels | None = None, confidence: float = 0.0
 ) -> Int[Tensor, " b"]:

@@ -1,6 +1,8 @@
-"""Confidence intervals of a proportion: `hits` of `n` trials, two-sided, at a given level."""
+"""Confidence intervals, two-sided: of a proportion, `hits` of `n` trials, and of a mean."""
 
 from __future__ import annotations
+
+from torch import Tensor
 
 from psiphi.basis.errors import ArgumentError
 
@@ -44,3 +46,10 @@ def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, floa
     low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
     high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
+
+
+def normal(values: Tensor) -> tuple[float, float]:
+    """95 % interval of a mean, by the normal law: mean ± 1.96 s/√n of values (n,); NaN for fewer than two."""
+    values = values.double()
+    half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(float("nan"))
+    return float(values.mean() - half), float(values.mean() + half)

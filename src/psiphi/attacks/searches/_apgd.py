@@ -12,10 +12,12 @@ from torch import Tensor
 
 from psiphi.attacks._protocols import Answer, Needs, join, take
 from psiphi.attacks.searches import _walks
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import ascent_step, per_row
 from psiphi.formulas.geometry import Box, l1_sparse
+from psiphi.formulas.goals import above
 
 _ALPHA = 0.75  # weight of the step beside the momentum
 
@@ -41,11 +43,6 @@ def _windows(steps: int, device: torch.device) -> Tensor:
     return table.to(device)
 
 
-def _above(score: Tensor, other: Tensor) -> Tensor:
-    """Higher by more than rounding: a walk that has converged does not count its noise as progress."""
-    return score > other + 64 * torch.finfo(score.dtype).eps * other.abs().nan_to_num(posinf=0.0)
-
-
 @dataclass(frozen=True)
 class _Best:
     """The point of a walk with the highest score so far."""
@@ -59,7 +56,7 @@ class _Best:
         return _Best(v, torch.zeros_like(v), v.new_full((len(v),), -torch.inf))
 
     def improved(self, points: Tensor, gradient: Tensor, score: Tensor) -> _Best:
-        better = _above(score, self.score)
+        better = above(score, self.score)
         wide = per_row(better, points)
         return _Best(
             torch.where(wide, points, self.point),
@@ -109,7 +106,8 @@ class AutoStep:
     needs: ClassVar[Needs] = "gradient"
 
     def __post_init__(self) -> None:
-        _walks.check_counts(steps=self.steps, restarts=self.restarts)
+        check_whole("steps", self.steps)
+        check_whole("restarts", self.restarts)
         if not 0 <= self.rho <= 1:
             raise ArgumentError(f"rho is a share of the steps, from 0 to 1; got {self.rho!r}.")
 
@@ -140,7 +138,7 @@ class AutoStep:
             told=s.told + 1,
             best=s.best.improved(s.v, gradient, score),
             score=score,
-            rises=s.rises + _above(score, s.score),
+            rises=s.rises + above(score, s.score),
             mark=torch.where(first, score, s.mark),
         )
         window = _windows(self.steps, age.device)[age]
@@ -209,7 +207,8 @@ class SparseAutoStep:
     needs: ClassVar[Needs] = "gradient"
 
     def __post_init__(self) -> None:
-        _walks.check_counts(steps=self.steps, restarts=self.restarts)
+        check_whole("steps", self.steps)
+        check_whole("restarts", self.restarts)
 
     def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> _SparseClimb:
         return self._from(threat.start(x, box, noise.at(0)), x, threat, box, noise)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from psiphi.attacks._protocols import Answer, Needs, take
-from psiphi.attacks.searches import _planes
+from psiphi.attacks.searches import _planes, _walks
 from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
@@ -115,10 +115,5 @@ class Bounce:
         lo, hi = s.box.like(s.x)
         far = s.threat.distance(torch.where(s.x - lo > hi - s.x, s.x - lo, hi - s.x), torch.zeros_like(s.x))
         radius = torch.minimum(s.nearest, torch.minimum(s.threat.eps, far)) / 2
-        fresh, walk = s.x.clone(), s.step // self.steps
-        for number in walk.unique().tolist():
-            mine = (walk == number).nonzero().squeeze(1)
-            part = take(s, mine)
-            small = replace(part.threat, eps=radius[mine])
-            fresh[mine] = small.start(part.x, part.box, part.noise.at(number))
-        return fresh
+        small = replace(s, threat=replace(s.threat, eps=radius))
+        return _walks.drawn(small, torch.arange(len(s.x), device=s.x.device), s.step // self.steps)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from psiphi.attacks._protocols import Answer, Needs
 from psiphi.attacks.searches import _walks
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.calculus import ascent_step, per_row
@@ -59,7 +60,8 @@ class Steepest:
     needs: ClassVar[Needs] = "gradient"
 
     def __post_init__(self) -> None:
-        _walks.check_counts(steps=self.steps, restarts=self.restarts)
+        check_whole("steps", self.steps)
+        check_whole("restarts", self.restarts)
         if self.step is not None and not 0 <= self.step < inf:
             raise ArgumentError(f"step is a finite length of at least 0; got {self.step!r}.")
         if not 0 <= self.momentum < inf:

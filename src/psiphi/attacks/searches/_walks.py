@@ -8,13 +8,6 @@ import torch
 from torch import Tensor
 
 from psiphi.attacks._protocols import take
-from psiphi.basis.errors import ArgumentError
-
-
-def check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"{name} is an integer of at least 1; got {value!r}.")
 
 
 def each(v: Tensor) -> tuple[Tensor, Tensor]:

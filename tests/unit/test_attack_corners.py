@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from psiphi.access import expectation
-from psiphi.attacks import Linf, Result, carlini_wagner, ddn, pgd
+from psiphi.access import black_box, expectation, gray_box
+from psiphi.attacks import Attack, Curve, Linf, Result, carlini_wagner, ddn, deepfool, fgsm, pgd
 from psiphi.basis.errors import ArgumentError, PsiphiError
+from psiphi.formulas.goals import margin
+from psiphi.laws._asking import RandomSearch
 
 
 def network(k: int = 5, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -130,3 +132,99 @@ def test_buffers_written_past_their_version_come_back():
     net = Counter().eval()
     pgd(Linf(0.1), steps=2)(net, rows())
     assert net.n == 0
+
+
+class Sometimes(nn.Module):
+    """Class 0 with the probability Φ(x₀/σ), from noise on a linear score."""
+
+    def forward(self, x):
+        return torch.stack((x[:, 0] + 0.3 * torch.randn(len(x)), torch.zeros(len(x))), 1)
+
+
+def test_accuracies_of_a_random_classifier_are_shares_of_draws(tmp_path):
+    """The optimum within ε is x₀ − ε, so a share Φ((x₀ − ε)/σ) of draws stays right: 4 SE of 60 × 400 draws."""
+    x = torch.full((60, 1), 0.4)
+    y = torch.zeros(60, dtype=torch.long)
+    access = expectation(Sometimes(), draws=200, verify=400, bounds=(-2.0, 2.0))
+    attack = fgsm(Linf(0.2))
+    theory = torch.special.ndtr(torch.tensor([0.4, 0.2, -0.2], dtype=torch.double) / 0.3)
+    error = 4 * (theory * (1 - theory) / (60 * 400)).sqrt()
+    result = attack(access, x, y)
+    assert abs(result.clean_accuracy - theory[0]) < error[0]
+    assert abs(result.accuracy - theory[1]) < error[1]
+    curve = attack.curve(access, x, y, eps=[0.2, 0.6], independent=True)
+    assert ((curve.accuracy - theory[1:]).abs() < error[1:]).all()
+    assert abs(curve.clean_accuracy - theory[0]) < error[0]
+    low, high = curve.intervals.T
+    assert (low < curve.accuracy).all()
+    assert (curve.accuracy < high).all()
+    curve.save(tmp_path / "curve")
+    again = Curve.load(tmp_path / "curve")
+    assert torch.equal(again.accuracy, curve.accuracy)
+    assert again.clean_accuracy == curve.clean_accuracy
+    result.save(tmp_path / "run")
+    assert Result.load(tmp_path / "run").clean_accuracy == result.clean_accuracy
+
+
+def test_a_share_of_draws_is_not_bisected():
+    access = expectation(Sometimes(), draws=2, bounds=(-2.0, 2.0))
+    x = torch.full((4, 1), 0.4)
+    for attack, independent in ((pgd(Linf(), steps=2), False), (ddn(steps=5), True)):
+        with pytest.raises(ArgumentError, match="independent=True"):
+            attack.curve(access, x, eps=[0.1, 0.2], independent=independent)
+
+
+def test_parts_of_random_results_join():
+    access = expectation(Noisy(), draws=2, verify=10)
+    y = torch.arange(6) % 10
+    parts = [
+        pgd(Linf(0.1), steps=1)(access, rows(6)[k], y[k], rows=torch.arange(6)[k])
+        for k in (slice(3), slice(3, 6))
+    ]
+    whole = Result.cat(parts)
+    assert whole.clean_share.shape == whole.share.shape == (6,)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_every_target_within_a_budget_of_random_verdicts(gray):
+    """Clean check and last judgement, 10 draws each, are kept free; no sample is sent more often than it may."""
+    y, x = torch.arange(8) % 5, rows(8)
+    access = expectation(black_box(network(), budget=100), draws=2, verify=10)
+    if gray:
+        access = gray_box(network(), access, rows(40), steps=20)
+    with pytest.warns(UserWarning, match="it is not random"):
+        result = Attack(Linf(0.01), margin, RandomSearch(turns=6))(access, x, y, target="all")
+    assert (result.forwards <= 100).all()
+    assert (result.forwards[~result.already_wrong] > 40).all()
+
+
+def test_classes_of_a_gray_box_come_from_the_surrogate():
+    access = gray_box(network(3), black_box(lambda x: (x[:, :3]).argmax(1), "labels"), rows(40), steps=20)
+    with pytest.raises(PsiphiError, match="3 classes"):
+        pgd(Linf(0.1), steps=2)(access, rows(), torch.full((12,), 7))
+    with pytest.raises(PsiphiError, match="3 classes"):
+        pgd(Linf(0.1), steps=2)(access, rows(), target=9)
+
+
+def test_a_pass_has_room_for_the_draws_and_the_gradients():
+    """m draws of a point, and the gradients of many gaps, leave room for fewer points in a pass."""
+    sizes = []
+
+    class Watched(nn.Module):
+        def __init__(self, sigma):
+            super().__init__()
+            self.net, self.sigma = network(40), sigma
+
+        def forward(self, x):
+            if x.requires_grad or self.sigma:
+                sizes.append(len(x))
+            return self.net(x) + self.sigma * torch.randn(len(x), 40)
+
+    pgd(Linf(0.1), steps=2)(expectation(Watched(0.1), draws=8, verify=16), rows(32), batch_size=16)
+    assert max(sizes) == 16
+    still, most = Watched(0.0), {}
+    for candidates in (10, None):
+        sizes.clear()
+        deepfool(candidates=candidates)(still, rows(32), batch_size=20)
+        most[candidates] = max(sizes)
+    assert most == {10: 20, None: 4}
