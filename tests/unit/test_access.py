@@ -237,3 +237,32 @@ def test_an_access_is_an_access():
     assert white_box(access) is access
     assert repr(access) == "white_box(Sequential, bounds=(0, 2))"
     assert np.isclose(access.box.hi, 2)
+
+
+class Viewing(nn.Module):
+    """Takes a view of its activations, which another order of memory forbids."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).view(len(x), -1))
+
+
+@pytest.mark.parametrize("reshapes", [False, True])
+def test_convolutions_are_laid_out_anew_and_put_back(reshapes):
+    torch.manual_seed(0)
+    net = Viewing().eval()
+    x = torch.rand(6, 2, 4, 4)
+    theory = net(x).detach()
+    memory = [(p.data_ptr(), p.stride(), p.clone()) for p in net.parameters()]
+    model = nn.Sequential(net.conv, nn.Flatten(), net.head) if reshapes else net
+    access = white_box(model)
+    with access.session(x):
+        assert net.conv.weight.is_contiguous(memory_format=torch.channels_last)
+        assert_close(access.look(x).said[0], theory)
+        assert net.conv.weight.is_contiguous(memory_format=torch.channels_last) == reshapes
+    for p, (place, stride, value) in zip(net.parameters(), memory):
+        assert (p.data_ptr(), p.stride()) == (place, stride)
+        assert torch.equal(p, value)

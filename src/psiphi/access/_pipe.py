@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from psiphi.access import _checks as checks
+from psiphi.access._layout import Layout, channels_last
 from psiphi.basis.errors import AccessError, ArgumentError, PsiphiError
 from psiphi.basis.shapes import show
 from psiphi.formulas.geometry import Box
@@ -28,6 +30,7 @@ class Pipe:
         self.model, self.mean, self.std = model, mean, std
         self.bounds = checks.as_bounds(bounds)
         self.box, self.rows = Box(*(float(b) if b.ndim == 0 else b for b in self.bounds)), 0
+        self._layout: Layout | None = None
 
     def __repr__(self) -> str:
         model = self.model
@@ -49,6 +52,13 @@ class Pipe:
         self.box = checks.as_box(self.bounds, x)
         return x.clamp_(self.box.lo, self.box.hi)  # a narrower dtype may round a wall outward
 
+    @contextmanager
+    def arranged(self) -> Iterator[None]:
+        """The convolutions in the layout that they are fastest in."""
+        with channels_last(self.model) as self._layout:
+            yield
+        self._layout = None
+
     def scaled(self, points: Tensor) -> Tensor:
         """What the model is given for points that are sent, and counted, now."""
         self.rows += len(points)
@@ -63,6 +73,10 @@ class Pipe:
         except PsiphiError:
             raise
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            if (
+                self._layout is not None and self._layout.undo()
+            ):  # a model that takes views of its activations
+                return self.forward(points)
             raise self.failed(points, error) from error
         return checks.check_logits(logits, len(points)).to(points.device)
 

@@ -67,7 +67,7 @@ class WhiteBox:
         """The model in eval mode with frozen parameters; exactly as it was on the way out."""
         self.ledger = Ledger(len(x), x.device)
         try:
-            with frozen(self.pipe.model):
+            with frozen(self.pipe.model), self.pipe.arranged():
                 yield self.ledger
         finally:
             self.ledger = None
