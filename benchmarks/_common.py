@@ -39,25 +39,26 @@ def images() -> tuple[str, pp.data.Split, pp.data.Split]:
 
 
 def trained(kind: str, name: str, x: Tensor, y: Tensor, radius: float) -> nn.Sequential:
-    """The network under attack, kept in benchmarks/.env/networks; any `kind` but 'plain' is trained under PGD."""
+    """The network under attack, kept in benchmarks/.env/networks; the kind 'adversarially trained' under PGD."""
     from _attack_peers import network
     from safetensors.torch import load_file, save_file
 
     cache = HERE / ".env" / "networks" / f"{name.split(',')[0]}-{kind.replace(' ', '-')}.safetensors"
     torch.manual_seed(0)
-    net = network()
+    net = network(kind)
     if cache.exists():
         net.load_state_dict(load_file(cache))
         return net.eval()
     print(f"training the {kind} network …", file=sys.stderr)
-    samples, epochs = (20_000, 3) if kind != "plain" else (24_000, 3)
+    robust = kind == "adversarially trained"
+    samples, epochs = (20_000 if robust else 24_000), 3
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     rounds, turn = epochs * (min(samples, len(x)) // 128), 0
     while turn < rounds:
         for batch in torch.randperm(min(samples, len(x))).split(128)[: rounds - turn]:
             turn += 1
             inputs = x[batch]
-            if kind != "plain":
+            if robust:
                 eps = radius * min(1.0, 1.5 * turn / rounds)
                 attack = pp.attacks.pgd(pp.attacks.Linf(eps), steps=5, step=eps / 2)
                 inputs = attack(net, inputs, y[batch], seed=turn, stop_early=False).x

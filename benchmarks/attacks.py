@@ -55,7 +55,7 @@ class Row:
         return f"{self.family} ({said}), {self.network} network"
 
 
-PLAIN, ROBUST = "plain", "adversarially trained"
+PLAIN, ROBUST, SMALL = "plain", "adversarially trained", "small"
 CW = {"steps": 1000, "bisections": 9}
 ROWS = {
     "pgd": Row("pgd", PLAIN, 256, 5, {"eps": 0.2, "step": 0.02, "steps": 40}),
@@ -64,9 +64,9 @@ ROWS = {
     "cw": Row("cw", PLAIN, 32, 1, CW),
     "ddn-100": Row("ddn", PLAIN, 256, 3, {"steps": 100}),
     "ddn-1000": Row("ddn", PLAIN, 256, 1, {"steps": 1000}),
-    "l2-cw": Row("cw", PLAIN, 1000, 1, CW, batch=250),
-    "l2-ddn-100": Row("ddn", PLAIN, 1000, 1, {"steps": 100}, batch=250),
-    "l2-ddn-1000": Row("ddn", PLAIN, 1000, 1, {"steps": 1000}, batch=250),
+    "l2-cw": Row("cw", SMALL, 1000, 1, CW, batch=250),
+    "l2-ddn-100": Row("ddn", SMALL, 1000, 1, {"steps": 100}, batch=250),
+    "l2-ddn-1000": Row("ddn", SMALL, 1000, 1, {"steps": 1000}, batch=250),
 }
 OURS: dict[str, Callable[..., Any]] = {
     "pgd": lambda eps, step, steps: pp.attacks.pgd(pp.attacks.Linf(eps), steps=steps, step=step),
@@ -108,8 +108,8 @@ class Task:
 
     def theirs(self, side: str, seed: int, rows: int) -> dict[str, Any]:
         answer = self.peer.ask(
-            task="task", family=self.row.family, side=side, seed=seed, rows=rows, batch=self.row.batch,
-            settings=self.row.settings, threads=torch.get_num_threads(), images="found.npy",
+            task="task", family=self.row.family, side=side, network=self.row.network, seed=seed, rows=rows,
+            batch=self.row.batch, settings=self.row.settings, threads=torch.get_num_threads(), images="found.npy",
         )  # fmt: skip
         return answer | {"images": torch.from_numpy(np.load(self.folder / "found.npy", allow_pickle=False))}
 
@@ -230,7 +230,7 @@ def main() -> None:
         parser.error(f"no rows {', '.join(unknown)}; there are {', '.join(ROWS)}, curve")
     chosen = [row for rows in named.values() for row in rows]
     name, train, test = images()
-    nets = {kind: trained(kind, name, train.x, train.y, RADIUS) for kind in (PLAIN, ROBUST)}
+    nets = {kind: trained(kind, name, train.x, train.y, RADIUS) for kind in (PLAIN, ROBUST, SMALL)}
     threads = torch.get_num_threads()
     record: dict[str, Any] = {"data": name, "torch": torch.__version__, "threads": threads, "rows": []}
     with torch.no_grad():
@@ -263,7 +263,7 @@ def main() -> None:
     if "curve" in parts:
         count = given.images or 256
         part = test.x[:count], test.y[:count]
-        record["curve"] = [line for kind, net in nets.items() for line in curve(net, kind, *part)]
+        record["curve"] = [line for kind in (PLAIN, ROBUST) for line in curve(nets[kind], kind, *part)]
         print(f"\naccuracy against ε, PGD-40, {count} images\n{table(record['curve'])}")
         written(given.json, record)
 
