@@ -200,3 +200,40 @@ def test_keys_differ():
     assert all(0 <= key < 2**64 for key in keys)
     ones = torch.tensor([[key >> bit & 1 for bit in range(64)] for key in keys], dtype=torch.float64)
     assert (ones.mean(0) - 0.5).abs().max() < 4 * 0.5 / len(keys) ** 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counted_draws_depend_on_row_and_step_alone(dtype):
+    noise = Noise.of(3, 400, dtype=dtype)
+    step = torch.arange(400) % 7
+    whole = noise.each(step).uniform((2, 5))
+    mine = torch.tensor([399, 4, 17])
+    assert torch.equal(noise.take(mine).each(step[mine]).uniform((2, 5)), whole[mine])
+    assert torch.equal(
+        Noise.of(3, range(100, 110), dtype=dtype).each(step[100:110]).uniform((2, 5)), whole[100:110]
+    )
+    assert not (noise.split("other").each(step).uniform((2, 5)) == whole).all(1).any()
+    assert len(whole.flatten().unique()) > 3990
+    shared = noise.each(step * 0).uniform((2, 5))
+    assert torch.equal((shared == whole).flatten(1).all(1), step == 0)
+
+
+def test_counted_draws_are_uniform_normal_and_independent():
+    """Moments within 4 SE of 200 000 draws; correlations of neighbours in row, step and place as well."""
+    n, m = 2000, 100
+    noise = Noise.of(11, n, dtype=torch.float64)
+    u = noise.each(torch.zeros(n).long()).uniform((m,))
+    assert abs(u.mean() - 0.5) < 4 * (1 / 12 / (n * m)) ** 0.5
+    assert abs(u.var() - 1 / 12) < 4 * (1 / 180 / (n * m)) ** 0.5
+    z = noise.each(torch.ones(n).long()).normal((m,))
+    assert abs(z.mean()) < 4 / (n * m) ** 0.5
+    assert abs(z.var() - 1) < 4 * (2 / (n * m)) ** 0.5
+    assert abs((z**4).mean() - 3) < 4 * (96 / (n * m)) ** 0.5
+    later = noise.each(torch.full((n,), 2)).normal((m,))
+    for a, b in ((z[1:], z[:-1]), (z[:, 1:], z[:, :-1]), (z, later), (z[:, ::2], z[:, 1::2])):
+        assert abs((a * b).mean()) < 4 / a.numel() ** 0.5
+    below = torch.arange(1, n + 1)[:, None]
+    drawn = noise.each(torch.zeros(n).long()).integers(below, (m,))
+    assert (drawn >= 0).all()
+    assert (drawn < below).all()
+    assert torch.equal(noise.each(torch.zeros(n).long()).integers(3, (50,)).unique(), torch.arange(3))

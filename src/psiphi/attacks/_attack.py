@@ -11,7 +11,7 @@ from torch import Tensor
 
 from psiphi.access import Access, white_box
 from psiphi.attacks import _curve, engine
-from psiphi.attacks._protocols import Search, Threat
+from psiphi.attacks._protocols import Search, Threat, check_pair
 from psiphi.attacks._result import Result
 from psiphi.attacks._targets import Targets, as_target, check_targets
 from psiphi.basis.errors import ArgumentError
@@ -38,6 +38,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         check_targets(self.targets)
+        check_pair(self.threat, self.search)
         if not 0 <= self.confidence < float("inf"):
             raise ArgumentError(f"confidence is a finite margin of at least 0; got {self.confidence!r}.")
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from psiphi.access import Access, Ledger, Reply
-from psiphi.attacks._protocols import Answer, Needs
+from psiphi.attacks._protocols import Answer, Needs, take
 from psiphi.formulas import goals
+from psiphi.formulas.calculus import pulled_back
 
 SUCCESS, UNDECIDED = 2, 1
 _FEW = 9  # gradients a point that a batch has room for
 
 
 class Board:
-    """The best point of each row. Success counts before undecided, and that before the merit."""
+    """The best point of each row, in the threat's chart. Success counts before undecided, and that before the merit."""
 
     def __init__(self, x: Tensor, rank: Tensor, score: Tensor):
         self.x, self.rank, self.score, self.merit = x.clone(), rank, score, score.clone()
@@ -59,6 +61,8 @@ class Judge:
     batch_size: int
     ledger: Ledger
     dtype: torch.dtype
+    threat: Any
+    x: Tensor
     confidence: float = 0.0
     classes: int | None = None
 
@@ -86,12 +90,18 @@ class Judge:
         rank = torch.where(holds > 0.5, SUCCESS, (open_ > 0.5).long() * UNDECIDED)
         return rank, score, holds
 
+    def sent(self, points: Tensor, rows: Tensor) -> Tensor:
+        """The inputs that points of the threat's chart stand for."""
+        if not self.threat.charted:
+            return points
+        return take(self.threat, rows).decode(points, self.x[rows], self.access.box)
+
     def look(self, points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `rate`, of points while they are searched."""
+        """As `rate`, of points of the chart, while they are searched."""
         return self._rated(self.access.look, points, rows)
 
     def verify(self, points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `rate`, of points that are returned."""
+        """As `rate`, of points of the chart that are returned."""
         return self._rated(self.access.verdict, points, rows)
 
     def _rated(
@@ -100,18 +110,24 @@ class Judge:
         if not len(points):
             return rows.clone(), points.new_zeros(0), points.new_zeros(0, dtype=torch.double)
         pairs = zip(points.split(self.room()), rows.split(self.room()))
-        said = [ask(some, mine).said for some, mine in pairs]
+        said = [ask(self.sent(some, mine), mine).said for some, mine in pairs]
         return self.rate(torch.cat(said, 1), rows)
 
     def answer(self, needs: Needs, points: Tensor, rows: Tensor, rivals: int | None) -> tuple[Tensor, Answer]:
-        """Rank (n,) of points, and the answer that the search needs."""
+        """Rank (n,) of points of the chart, and the answer that the search needs."""
         y, target = self.y[rows], None if self.target is None else self.target[rows]
+        with torch.set_grad_enabled(self.threat.charted and needs in ("gradient", "jacobian")):
+            chart = points.detach().requires_grad_(torch.is_grad_enabled())
+            inputs = self.sent(chart, rows)
+        sent = inputs.detach()
         if needs == "gradient":
-            reply = self.access.climb(points, lambda logits: self.goal(logits, y, target), rows)
+            reply = self.access.climb(sent, lambda logits: self.goal(logits, y, target), rows)
         elif needs == "jacobian":
-            reply = self.access.slopes(points, lambda logits: goals.gaps(logits, y, target, rivals), rows)
+            reply = self.access.slopes(sent, lambda logits: goals.gaps(logits, y, target, rivals), rows)
         else:
-            reply = self.access.look(points, rows)
+            reply = self.access.look(sent, rows)
+        if reply.gradient is not None and inputs.requires_grad:
+            reply = replace(reply, gradient=pulled_back(inputs, chart, reply.gradient))
         rank, score, _ = self.rate(reply.said, rows, reply.value if needs == "gradient" else None)
         broken = rank == SUCCESS
         if needs == "gradient":

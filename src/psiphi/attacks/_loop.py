@@ -13,6 +13,7 @@ from psiphi.access import Access
 from psiphi.attacks._board import SUCCESS, Board, Judge
 from psiphi.attacks._protocols import join, take
 from psiphi.basis.noise import Noise
+from psiphi.formulas.geometry import Box
 
 if TYPE_CHECKING:
     from psiphi.attacks._attack import Attack
@@ -22,13 +23,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Loop:
-    """One attack on one batch."""
+    """One attack on one batch; `x` and `walls` are the origin and the box of the threat's chart."""
 
     attack: Attack
     judge: Judge
     board: Board
     x: Tensor
-    threat: Any
+    walls: Box
     noise: Noise
     stop_early: bool
     on_progress: Progress | None
@@ -36,6 +37,10 @@ class Loop:
     @property
     def access(self) -> Access:
         return self.judge.access
+
+    @property
+    def threat(self) -> Any:
+        return self.judge.threat
 
     @property
     def minimum(self) -> bool:
@@ -112,7 +117,7 @@ class Loop:
         survey = ()
         if getattr(search, "surveys", False):
             survey = (self.judge.answer("jacobian", x, rows, self.rivals)[1],)
-        return search.start(x, self.judge.y[rows], threat, self.access.box, self.noise.take(rows), *survey)
+        return search.start(x, self.judge.y[rows], threat, self.walls, self.noise.take(rows), *survey)
 
     def affordable(self, rows: Tensor, owner: Tensor) -> Tensor | None:
         """The numbers of the points that the budget of their row still pays; None for all of them."""
@@ -158,7 +163,7 @@ class Loop:
         far = self.threat.distance(self.board.x, self.x) > self.threat.eps * (1 + 1e-6)
         if len(rows := far.nonzero().squeeze(1)):
             threat = take(self.threat, rows)
-            points = threat.project(self.board.x[rows], self.x[rows], self.access.box)
+            points = threat.project(self.board.x[rows], self.x[rows], self.walls)
             rank = torch.zeros_like(rows)  # no success where nobody may ask any more
             score = self.board.score[rows]
             every = torch.arange(len(rows), device=rows.device)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
+from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.geometry import Box
 
@@ -20,7 +21,27 @@ Needs = Literal["labels", "scores", "gradient", "jacobian"]
 
 
 class Threat(Protocol):
-    """The set of changes allowed to x; the box of the data is handed in, never carried."""
+    """The set of changes allowed to x; the box of the data is handed in, never carried.
+
+    Its points `u` (b, *u) live in a *chart*: inputs themselves, or where `charted` the coordinates of a change, such as
+    an angle and a shift, that `decode` makes an input of, differentiably. Searches move in the chart alone, from
+    `origin`, the point that is x, within `walls`; below, x and the box are those of the chart. Searches say in `uses`
+    which of the rest they need; a threat has what makes sense for it, and `norm` if it is the ball of one.
+    """
+
+    charted: ClassVar[bool]
+
+    def origin(self, x: Tensor) -> Tensor:
+        """The point of the chart that leaves x as it is, (b, *u)."""
+        ...
+
+    def walls(self, box: Box, x: Tensor) -> Box:
+        """The box of the chart."""
+        ...
+
+    def decode(self, u: Tensor, x: Tensor, box: Box) -> Tensor:
+        """The inputs (b, *x) that points of the chart stand for; here x and the box are those of the data."""
+        ...
 
     def expand(self, x: Tensor) -> Threat:
         """The threat with one radius a row of `x`."""
@@ -74,8 +95,10 @@ class Answer:
 class Search(Protocol):
     """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access.
 
-    A search that needs "jacobian" may have `rivals`, the number of other classes that it looks at. One whose attribute
-    `surveys` is true is given the gaps and their Jacobian at x as a last argument of `start`.
+    `uses` names what it asks of a threat beyond start, project and distance (a method of it, such as "steepest"), and
+    `norms`, if there, the norms that it knows. A search that needs "jacobian" may have `rivals`, the number of other
+    classes that it looks at. One whose attribute `surveys` is true is given the gaps and their Jacobian at x as a last
+    argument of `start`.
     """
 
     needs: ClassVar[Needs]
@@ -98,6 +121,22 @@ class Search(Protocol):
     def done(self, s: Any) -> Tensor:
         """Rows that have nothing left to learn from an answer, (b,)."""
         ...
+
+
+_OFFERED = {
+    "steepest": "a steepest step",
+    "reach": "a least change onto a plane",
+}
+
+
+def check_pair(threat: Any, search: Any) -> None:
+    """Raises `ArgumentError`, with the reason, where the search cannot move in the threat."""
+    name, norm = type(search).__name__, getattr(threat, "norm", None)
+    for use in getattr(search, "uses", ()):
+        if not hasattr(threat, use):
+            raise ArgumentError(f"{name} needs {_OFFERED[use]}, which {threat!r} does not have.")
+    if (norms := getattr(search, "norms", None)) is not None and norm not in norms:
+        raise ArgumentError(f"{name} searches balls of {', '.join(norms)}, and {threat!r} is none of them.")
 
 
 def take(rows: Any, index: Tensor) -> Any:

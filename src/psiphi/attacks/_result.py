@@ -15,7 +15,7 @@ from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import normal, wilson
 
 _FORMAT = "psiphi attack result 3"
-_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "share", "clean_share")
+_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "change", "share", "clean_share")
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +34,7 @@ class Result:
     label          the true class, or the classifier's own answer where none was given
     row            the number of each row in the whole batch, of which this may be a part
     target         the class that each row was to reach; None where it was any but the label
+    change         the coordinates of x in the chart of a threat that has one, such as an angle and a shift, (n, *u)
     share          of fresh draws of a random classifier in which the goal holds; None of a deterministic one
     clean_share    of fresh draws that misclassify the row before the attack; None of a deterministic classifier
     """
@@ -52,6 +53,7 @@ class Result:
     kind: str
     targeted: bool = False
     target: Tensor | None = None
+    change: Tensor | None = None
     share: Tensor | None = None
     clean_share: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Result:
         if self.kind == "minimum-norm":
             tie = torch.where(other.success, other.distance < self.distance[rows], tie)
         better = (rank > best[rows]) | ((rank == best[rows]) & tie)
-        for name in ("x", "success", "undecided", "distance", "score", "target", "share"):
+        for name in ("x", "success", "undecided", "distance", "score", "target", "change", "share"):
             if name in mine:
                 mine[name][rows[better]] = getattr(other, name)[better]
         for name in ("forwards", "backwards"):

@@ -16,6 +16,7 @@ from psiphi.attacks import _rows, _targets
 from psiphi.attacks._board import SUCCESS, UNDECIDED, Board, Judge
 from psiphi.attacks._loop import Loop, Progress
 from psiphi.attacks._result import Result
+from psiphi.attacks.threats._base import OfInputs
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise, mix
 from psiphi.basis.provenance import provenance
@@ -89,7 +90,9 @@ def _anew(attack: Attack, access: Access, best: Result, seed: int) -> Result:
     with access.session(x, mix(seed, "anew")) as ledger:
         ledger.forwards = ledger.forwards + best.forwards.to(x.device)
         size = best.provenance["batch_size"]
-        judge = Judge(access, attack.goal, label, None, size, ledger, x.dtype, attack.confidence)
+        judge = Judge(
+            access, attack.goal, label, None, size, ledger, x.dtype, OfInputs(), x, attack.confidence
+        )
         rank, _, share = judge.verify(x, every)
     found = {"success": rank == SUCCESS, "undecided": rank == UNDECIDED, "share": share}
     found |= {"forwards": ledger.forwards}
@@ -137,26 +140,31 @@ def run(
         target = _targets.resolve(target, said, truth, noise, classes)
         if y is not None:
             _targets.check_other(target, y)
-        judge = Judge(access, attack.goal, truth, target, size, ledger, x.dtype, attack.confidence, classes)
+        judge = Judge(
+            access, attack.goal, truth, target, size, ledger, x.dtype, threat, x, attack.confidence, classes
+        )
         every = torch.arange(len(x), device=x.device)
         wrong, _, errs = replace(judge, target=None, confidence=0.0).rate(said, every)
         rank, score, share = judge.rate(said, every)
-        board, met = Board(x, rank, score), rank == SUCCESS
+        origin = threat.origin(x)
+        board, met = Board(origin, rank, score), rank == SUCCESS
         if not access.decides:  # answers of another kind than the search's: not to be compared
             board.merit.fill_(-torch.inf)
         todo = (~met if stop_early else torch.ones_like(met)).nonzero().squeeze(1)
-        loop = Loop(attack, judge, board, x, threat, noise, stop_early, on_progress)
+        walls = threat.walls(access.box, x)
+        loop = Loop(attack, judge, board, origin, walls, noise, stop_early, on_progress)
         fresh = loop.finish(todo, loop.move(todo))
         if fresh is not None:
             share[todo] = fresh
-        distance = threat.distance(board.x, x)
+        distance, ends = threat.distance(board.x, origin), judge.sent(board.x, every)
 
-    found = {"x": board.x, "success": board.rank == SUCCESS, "undecided": board.rank == UNDECIDED}
+    found = {"x": ends, "success": board.rank == SUCCESS, "undecided": board.rank == UNDECIDED}
     found |= {"already_met": met, "already_wrong": wrong == SUCCESS}
     found |= {"distance": distance, "score": board.score}
     found |= {"forwards": ledger.forwards - before, "backwards": ledger.backwards}
     found |= {"row": torch.as_tensor(noise.rows, dtype=torch.long), "label": truth}
     found |= {} if target is None else {"target": target}
+    found |= {"change": board.x} if threat.charted else {}
     found |= {} if len(said) == 1 else {"share": share, "clean_share": errs}
     return Result(
         **{name: value.to(home) for name, value in found.items()},

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import prod
+from math import pi, prod
 from operator import index
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from psiphi.basis.errors import ArgumentError
 
 BLOCK = 64
-_MASK = (1 << 64) - 1
+_MASK, _GAMMA = (1 << 64) - 1, 0x9E3779B97F4A7C15
 
 
 def mix(*words: int | str) -> int:
@@ -40,7 +40,7 @@ def mix(*words: int | str) -> int:
 
 
 def _fold(key: int, value: int) -> int:
-    key = (key + (value & _MASK) + 0x9E3779B97F4A7C15) & _MASK
+    key = (key + (value & _MASK) + _GAMMA) & _MASK
     key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _MASK
     return key ^ (key >> 31)
@@ -100,6 +100,10 @@ class Noise:
             rows = torch.arange(rows.start, rows.stop, rows.step)
         return replace(self, rows=rows[index.cpu()])
 
+    def each(self, step: Tensor) -> Counted:
+        """Streams of steps (rows,) that differ from row to row."""
+        return Counted(self, step)
+
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal draws, (rows, *shape)."""
         return self._draw(torch.Tensor.normal_, tuple(shape))
@@ -137,6 +141,51 @@ class Noise:
             mine = (place == i).nonzero().squeeze(1)
             out[mine.to(self.device)] = block(number, scratch)[(rows[mine] % BLOCK).to(self.device)]
         return out
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Draws that are a hash of (key, row, step, place): as cheap for rows at steps of their own as for one row."""
+
+    noise: Noise
+    step: Tensor
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draws from [0, 1), (rows, *shape)."""
+        n, device = len(self.noise), self.noise.device
+        row = torch.as_tensor(self.noise.rows, dtype=torch.long, device=device)
+        start = _hashed(_hashed(row + _signed(self.noise.key)) + self.step.to(device))
+        place = torch.arange(prod(shape), device=device) + 1
+        bits = _hashed(start[:, None] + place * _signed(_GAMMA))
+        fine = 53 if self.noise.dtype == torch.float64 else 24
+        high = (bits >> (64 - fine)) & ((1 << fine) - 1)
+        return high.to(self.noise.dtype).mul_(2.0**-fine).view(n, *shape)
+
+    def normal(self, shape: Sequence[int] = ()) -> Tensor:
+        """Standard normal draws, (rows, *shape), by Box and Muller."""
+        half = (prod(shape) + 1) // 2
+        radius, angle = self.uniform((2, half)).unbind(1)
+        radius, angle = (-2 * torch.log1p(-radius)).sqrt_(), angle.mul(2 * pi)
+        both = torch.stack((radius * angle.cos(), radius * angle.sin()), 2).flatten(1)
+        return both[:, : prod(shape)].reshape(len(both), *shape)
+
+    def integers(self, below: int | Tensor, shape: Sequence[int] = ()) -> Tensor:
+        """Draws from {0, …, below − 1}, all alike, (rows, *shape), int64; `below` may be a tensor that broadcasts."""
+        return (
+            (self.uniform(shape) * below).long().minimum(torch.as_tensor(below, device=self.noise.device) - 1)
+        )
+
+
+def _signed(word: int) -> int:
+    """The 64 bits of an unsigned number, read as a signed one."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _hashed(z: Tensor) -> Tensor:
+    """splitmix64's finaliser of int64 numbers."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * _signed(factor)
+    return z ^ ((z >> 31) & ((1 << 33) - 1))
 
 
 @contextmanager

@@ -48,6 +48,20 @@ def input_gradients(
     return torch.stack(columns, 1)
 
 
+def pulled_back(v: Float[Tensor, "b *x"], u: Float[Tensor, "b *u"], gradient: Tensor) -> Tensor:
+    """Gradients at v(u) as gradients at u, row by row: (∂v/∂u)ᵀ g, for g (b, *x) or several a row, (b, r, *x).
+
+    `v` must have been computed from `u` with gradients enabled.
+    """
+    if gradient.ndim == v.ndim:
+        return torch.autograd.grad(v, u, gradient)[0]
+    last = gradient.shape[1] - 1
+    columns = [
+        torch.autograd.grad(v, u, g, retain_graph=j < last)[0] for j, g in enumerate(gradient.unbind(1))
+    ]
+    return torch.stack(columns, 1)
+
+
 @overload
 def per_row(value: Tensor, x: Tensor) -> Tensor: ...
 @overload

@@ -104,6 +104,7 @@ class AutoStep:
     reach: float = 2.0
 
     needs: ClassVar[Needs] = "gradient"
+    uses: ClassVar = ("steepest",)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)
@@ -205,6 +206,7 @@ class SparseAutoStep:
     restarts: int = 1
 
     needs: ClassVar[Needs] = "gradient"
+    norms: ClassVar = ("L1",)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)

@@ -62,6 +62,7 @@ class Sphere:
     patience: int | None = None
 
     needs: ClassVar[Needs] = "gradient"
+    norms: ClassVar = ("L2",)
     rivals: ClassVar[int] = 9
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ class Bounce:
     rivals: int | None = None
 
     needs: ClassVar[Needs] = "jacobian"
+    uses: ClassVar = ("reach",)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)

@@ -96,6 +96,7 @@ class Lagrangian:
     warm: bool = True
 
     needs: ClassVar[Needs] = "gradient"
+    norms: ClassVar = ("L2",)
     rivals: ClassVar[int] = 9
 
     def __post_init__(self) -> None:

@@ -58,6 +58,7 @@ class Steepest:
     direction: Direction | None = None
 
     needs: ClassVar[Needs] = "gradient"
+    uses: ClassVar = ("steepest",)
 
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)

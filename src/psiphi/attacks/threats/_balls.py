@@ -1,27 +1,19 @@
-"""Threats: the sets of changes that an attacker may make to an input. `eps` is in the data's units.
-
-Without a radius, `L2()`, there is no limit but the data's box: what minimum-norm attacks start from.
-"""
+"""Balls of a norm. `eps` is in the data's units; without it, `L2()`, there is no limit but the data's box."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from math import inf
-from typing import ClassVar, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from psiphi.basis.errors import ArgumentError, ShapeError
+from psiphi.attacks.threats._base import OfInputs, Sized
+from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
-from psiphi.basis.shapes import show
 from psiphi.formulas import geometry, halfspaces, projections
 from psiphi.formulas.geometry import Box
-
-T = TypeVar("T", bound="_Ball")
-
-__all__ = ["L1", "L2", "Linf", "parse"]
 
 
 class _Norm(NamedTuple):
@@ -36,37 +28,14 @@ class _Norm(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Ball:
-    """A radius: one for all rows, or one a row, (b,); infinite if not given."""
+class _Ball(OfInputs, Sized):
+    """The changes of a norm of at most eps."""
 
-    eps: float | Tensor = inf
+    norm: ClassVar[str]
     _norm: ClassVar[_Norm]
 
-    def __post_init__(self) -> None:
-        eps = self.eps
-        if not isinstance(eps, Tensor):
-            try:
-                eps = float(eps)
-            except (TypeError, ValueError):
-                raise ArgumentError(
-                    f"{type(self).__name__} needs a radius, or a tensor with one a row; got {eps!r}."
-                ) from None
-            object.__setattr__(self, "eps", eps)
-        if not (torch.as_tensor(eps) >= 0).all():
-            raise ArgumentError(f"{type(self).__name__} needs a radius of at least 0; got {eps}.")
-
     def __repr__(self) -> str:
-        if isinstance(self.eps, Tensor) and self.eps.ndim:
-            return f"{type(self).__name__}({len(self.eps)} radii)"
-        return f"{type(self).__name__}({'' if self.eps == inf else f'{float(self.eps):g}'})"
-
-    def expand(self: T, x: Tensor) -> T:
-        eps = torch.as_tensor(self.eps, dtype=x.dtype, device=x.device)
-        if eps.ndim > 1 or (eps.ndim == 1 and len(eps) != len(x)):
-            raise ShapeError(
-                f"eps has shape {show(eps.shape)}; one radius or {len(x)}, one a row, are needed."
-            )
-        return replace(self, eps=eps.expand(len(x)))
+        return f"{type(self).__name__}({self.radius})"
 
     def start(self, x: Tensor, box: Box, noise: Noise) -> Tensor:
         """A uniform draw from the ball, brought into the box, (b, *x)."""
@@ -108,6 +77,7 @@ class _Ball:
 class Linf(_Ball):
     """Every coordinate changes by at most eps: ‖v − x‖_∞ ≤ ε."""
 
+    norm: ClassVar[str] = "Linf"
     _norm: ClassVar[_Norm] = _Norm(
         geometry.linf_norm,
         geometry.l1_norm,
@@ -122,6 +92,7 @@ class Linf(_Ball):
 class L2(_Ball):
     """The change's Euclidean length is at most eps: ‖v − x‖₂ ≤ ε."""
 
+    norm: ClassVar[str] = "L2"
     _norm: ClassVar[_Norm] = _Norm(
         geometry.l2_norm,
         geometry.l2_norm,
@@ -136,6 +107,7 @@ class L2(_Ball):
 class L1(_Ball):
     """The coordinates' changes add up to at most eps: ‖v − x‖₁ ≤ ε."""
 
+    norm: ClassVar[str] = "L1"
     _norm: ClassVar[_Norm] = _Norm(
         geometry.l1_norm,
         geometry.linf_norm,
@@ -144,24 +116,3 @@ class L1(_Ball):
         geometry.l1_steepest,
         halfspaces.l1_reach,
     )
-
-
-_NAMES: dict[str, Callable[..., Linf | L2 | L1]] = {"linf": Linf, "l2": L2, "l1": L1}
-
-
-def parse(text: str) -> Linf | L2 | L1:
-    """A threat from the text of a command line: 'linf:0.2', 'l2:1.5', 'l1:12', 'linf:8/255'; 'l2' has no limit."""
-    name, colon, number = text.strip().partition(":")
-    make = _NAMES.get(name.strip().lower())
-    try:
-        if make is None:
-            raise ValueError
-        if not colon:
-            return make()
-        over, slash, under = number.partition("/")
-        return make(float(over) / float(under) if slash else float(over))
-    except (ValueError, ZeroDivisionError):
-        raise ArgumentError(
-            f"no threat can be read from {text!r}; write its name, a colon and a radius of at least 0, "
-            f"e.g. linf:0.2 or linf:8/255, or the name alone for no limit. Names: {', '.join(_NAMES)}."
-        ) from None
