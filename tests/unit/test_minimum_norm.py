@@ -325,3 +325,71 @@ def test_a_plane_is_the_same_one_seen_from_elsewhere_and_reached_from_either_sid
         delta, reached = step_onto(Plane(a, b).seen_from(u, v), u, ball(), wide)
         assert reached.all()
         assert_close((a * (u + delta - v)).sum(1), b)
+
+
+class _Bent(nn.Module):
+    """Two classes, a curved boundary; keeps the points whose gradient is taken."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.body, self.seen = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double(), []
+        with torch.no_grad():
+            for p in self.body.parameters():
+                p *= 2
+
+    def forward(self, x):
+        if x.requires_grad:
+            self.seen.append(x.detach().clone())
+        return self.body(x)
+
+
+def _bounced(
+    net: _Bent, x: torch.Tensor, steps: int, alpha_max: float, eta: float, beta: float
+) -> list[torch.Tensor]:
+    """The points of FAB's walk from x, one row, two classes, far from any wall, in L2: the paper's equations."""
+    v, points = x.clone(), []
+    for _ in range(steps):
+        points.append(v)
+        u = v.clone().requires_grad_()
+        z = net.body(u)[0]
+        gap = z[1] - z[0]
+        a = torch.autograd.grad(gap, u)[0]
+        gap = gap.detach()
+        base = x + beta * (v - x) if gap > 0 else v
+        here, there = (-(gap + (a * (b - v)).sum()) * a / a.square().sum() for b in (base, x))
+        alpha = min(float(here.norm() / (here.norm() + there.norm())), alpha_max)
+        v = (1 - alpha) * (base + eta * here) + alpha * (x + eta * there)
+    return points
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+        {"alpha_max": 0.9, "eta": 1.2, "beta": 0.7},
+        {"alpha_max": 0.0, "eta": 1.0, "beta": 1.0},
+    ],
+)
+def test_fab_walks_as_its_equations_say(how):
+    net, x = _Bent(), torch.tensor([[0.3, -0.2, 0.5, 0.1]], dtype=torch.float64)
+    y = net.body(x).argmax(1)
+    with torch.no_grad():
+        if y == 1:
+            net.body[2].weight.copy_(net.body[2].weight.flip(0))
+            net.body[2].bias.copy_(net.body[2].bias.flip(0))
+    fab(L2(), steps=12, **how)(white_box(net, bounds=(-50.0, 50.0)), x, torch.zeros(1).long())
+    theory = _bounced(net, x, 12, **how)
+    assert_close(torch.cat(net.seen[:12]), torch.cat(theory), atol=1e-9, rtol=1e-9)
+
+
+def test_the_last_search_of_fab_ends_on_the_boundary():
+    """On a linear model the secant through x and the best success meets the boundary: what η went beyond is undone."""
+    net = nn.Linear(5, 2).double()
+    x = data(20, 5)
+    y = net(x).argmax(1)
+    gap = (net(x)[:, 0] - net(x)[:, 1]).abs()
+    theory = gap / (net.weight[0] - net.weight[1]).norm()
+    result = fab(L2(), steps=3, eta=1.3)(white_box(net, bounds=(-50.0, 50.0)), x, y)
+    assert result.success.all()
+    assert (result.distance < 1.031 * theory).all()  # the farthest of the three points leaves a tenth of 0.3
