@@ -167,7 +167,169 @@ def ddn_foolbox(net: nn.Module, seed: int, steps: int) -> Run:
     return lambda x, y: attack(model, x, y, epsilons=None)[1]
 
 
+# -------------------------------------------------------------------------------------------------------- hop
+class _Spent(Exception):
+    """The last of the budgets is spent."""
+
+
+class Watched(nn.Module):
+    """A network of one image at a time that keeps the nearest point sent within each budget whose argmax is not y."""
+
+    def __init__(self, net: nn.Module, x: Tensor, y: int, norm: str, budgets: list[int]):
+        super().__init__()
+        self.net, self.x, self.y, self.budgets, self.sent = net, x, y, budgets, 0
+        self.order = 2.0 if norm == "L2" else float("inf")
+        self.best, self.nearest = (
+            torch.full((len(budgets), *x.shape), torch.nan),
+            [float("inf")] * len(budgets),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[: self.budgets[-1] - self.sent].to(self.x)  # ART sends doubles
+        if not len(x):
+            raise _Spent
+        logits, inside = self.net(x), ((x >= 0) & (x <= 1)).flatten(1).all(1)
+        far = (x - self.x).flatten(1).norm(self.order, dim=1)
+        far[(logits.argmax(1) == self.y) | ~inside] = torch.inf
+        for place, budget in enumerate(self.budgets):
+            if len(some := far[: max(0, budget - self.sent)]) and some.min() < self.nearest[place]:
+                self.nearest[place], self.best[place] = some.min().item(), x[some.argmin()].detach()
+        self.sent += len(x)
+        if self.sent >= self.budgets[-1]:
+            raise _Spent
+        return logits
+
+
+def _watched(
+    attack: Callable[[nn.Module, Tensor, Tensor], Any], net: nn.Module, norm: str, budgets: list[int]
+) -> Run:
+    """The nearest points within each budget, (n, budgets, *x); NaN where there is none."""
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        found = []
+        for image, label in zip(x.split(1), y.split(1), strict=True):
+            seen = Watched(net, image[0], int(label), norm, budgets).eval()
+            try:
+                attack(seen, image, label)
+            except _Spent:
+                pass
+            except ValueError as error:  # foolbox, where no random image is misclassified
+                print(error, file=sys.stderr)
+            found.append(seen.best)
+        return torch.stack(found)
+
+    return run
+
+
+def hop_foolbox(net: nn.Module, seed: int, norm: str, budgets: list[int]) -> Run:
+    import foolbox
+
+    attack = foolbox.attacks.HopSkipJumpAttack(steps=10_000, constraint=norm.lower())
+
+    def one(seen: nn.Module, x: Tensor, y: Tensor) -> None:
+        attack.run(foolbox.PyTorchModel(seen, bounds=(0, 1)), x, y)
+
+    return _watched(one, net, norm, budgets)
+
+
+def hop_art(net: nn.Module, seed: int, norm: str, budgets: list[int]) -> Run:
+    from art.attacks.evasion import HopSkipJump
+
+    def one(seen: nn.Module, x: Tensor, y: Tensor) -> None:
+        order = 2 if norm == "L2" else "inf"
+        attack = HopSkipJump(_art(seen), norm=order, max_iter=10_000, batch_size=64, verbose=False)
+        attack.generate(x.numpy())
+
+    return _watched(one, net, norm, budgets)
+
+
+# ----------------------------------------------------------------------------------------------------- battery
+def auto_reference(net: nn.Module, seed: int, eps: float) -> Run:
+    from pyautoattack import AutoAttack
+
+    attack = AutoAttack(net, norm="Linf", eps=eps, seed=seed, version="standard", device="cpu")
+    attack.verbose = False
+    return lambda x, y: attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
+
+
+def auto_torchattacks(net: nn.Module, seed: int, eps: float) -> Run:
+    import torchattacks
+
+    return torchattacks.AutoAttack(net, norm="Linf", eps=eps, version="standard", n_classes=10, seed=seed)
+
+
+# -------------------------------------------------------------------------------------------------- universal
+def universal_art(net: nn.Module, seed: int, eps: float) -> Run:
+    """δ itself, (1, *x), where the others give images."""
+    from art.attacks.evasion import UniversalPerturbation
+
+    attack = UniversalPerturbation(
+        _art(net), attacker_params={"verbose": False}, eps=eps, norm=np.inf, verbose=False
+    )
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        attack.generate(x.numpy(), y.numpy())
+        return torch.from_numpy(attack.noise)
+
+    return run
+
+
+def universal_art_targeted(net: nn.Module, seed: int, eps: float, target: int) -> Run:
+    from art.attacks.evasion import TargetedUniversalPerturbation
+
+    attack = TargetedUniversalPerturbation(_art(net), eps=eps, norm=np.inf)
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        attack.generate(x.numpy(), np.tile(np.eye(10)[target], (len(x), 1)))
+        return torch.from_numpy(attack.noise)
+
+    return run
+
+
+# -------------------------------------------------------------------------------------------------- one pixel
+def one_pixel_art(net: nn.Module, seed: int) -> Run:
+    from art.attacks.evasion import PixelAttack
+
+    attack = PixelAttack(_art(net), th=1, es=1, max_iter=100, verbose=False)
+    return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+def one_pixel_torchattacks(net: nn.Module, seed: int) -> Run:
+    import torchattacks
+
+    return torchattacks.OnePixel(net, pixels=1)
+
+
+# ----------------------------------------------------------------------------------------------------- Square
+def _single(attack: Any, seed: int) -> Run:
+    """One run of images that are classified rightly: of each its queries, then the image, (n, 1 + d)."""
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        attack.device = x.device
+        attack.init_hyperparam(x)
+        torch.manual_seed(seed)
+        spent, found = attack.attack_single_run(x, y)
+        return torch.cat((spent[:, None], found.flatten(1)), 1)
+
+    return run
+
+
+def square_reference(net: nn.Module, seed: int, norm: str, eps: float, queries: int) -> Run:
+    from pyautoattack.square import SquareAttack
+
+    return _single(
+        SquareAttack(net, norm=norm, n_queries=queries - 1, eps=eps, seed=seed, device="cpu"), seed
+    )
+
+
+def square_torchattacks(net: nn.Module, seed: int, norm: str, eps: float, queries: int) -> Run:
+    import torchattacks
+
+    return _single(torchattacks.Square(net, norm=norm, n_queries=queries - 1, eps=eps, seed=seed), seed)
+
+
 SIDES: dict[str, dict[str, Callable[..., Run]]] = {
+    "auto": {"reference": auto_reference, "torchattacks": auto_torchattacks},
     "pgd": {
         "torchattacks": pgd_torchattacks, "foolbox": pgd_foolbox, "ART": pgd_art, "adv-lib": pgd_adv_lib,
     },
@@ -179,6 +341,14 @@ SIDES: dict[str, dict[str, Callable[..., Run]]] = {
     },
     "ddn": {
         "adv-lib": ddn_adv_lib, "adv-lib (256 levels)": ddn_adv_lib_levels, "foolbox": ddn_foolbox,
+    },
+    "one_pixel": {"ART": one_pixel_art, "torchattacks": one_pixel_torchattacks},
+    "universal": {"ART": universal_art, "ART, targeted": universal_art_targeted},
+    "hop": {
+        "foolbox": hop_foolbox, "ART": hop_art,
+    },
+    "square": {
+        "reference": square_reference, "torchattacks": square_torchattacks,
     },
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import attacks
 
 BALLS = {"linf": Linf, "l2": L2, "l1": L1}
-QUICK = {"steps": 3, "bisections": 2, "restarts": 1, "patience": 2}
+QUICK = {"steps": 3, "bisections": 2, "restarts": 1, "patience": 2, "queries": 5}
 CASES = 10_000 if settings.default is not None and settings.default.max_examples > 200 else 200
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from psiphi.access._ledger import Ledger
 from psiphi.access._pipe import Bound, Pipe
 from psiphi.access._protocol import Access, Reply, Sees, Values
 from psiphi.access._white_box import WhiteBox, white_box
-from psiphi.basis.errors import AccessError, ArgumentError
+from psiphi.basis.counts import check_whole
+from psiphi.basis.errors import AccessError, ArgumentError, BudgetError
+from psiphi.basis.noise import mix
+from psiphi.formulas import goals
 from psiphi.formulas.geometry import Box
 
 _BATCH = 256
@@ -26,6 +30,8 @@ def gray_box(
     oracle: Any,
     data: Any,
     *,
+    augment: int = 0,
+    step: float = -0.1,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int = 128,
@@ -39,12 +45,18 @@ def gray_box(
     that answers, e.g. a `black_box`; a bare model means `black_box(model, "labels")`. `data` (n, *x), or a Split, are
     rows in its bounds, whose labels are not used; each is asked about once, and counted in `queries`.
 
+    Each of `augment` rounds trains a surrogate on the rows so far, asks the oracle about as many new ones,
+    x + λ sign(∇ ln p_y(x)) within the bounds, p the surrogate's and y the oracle's label of x, λ = `step`, and adds
+    them: 2^augment queries for each row of data, which are charged to it where the oracle has a budget. λ < 0 goes
+    towards the boundaries, which is where labels tell most. The last surrogate is trained on all rows; each begins with
+    the weights that `architecture` has.
+
     In an attack the surrogate gives scores and gradients; clean rows and the points that are returned are put to the
     oracle. Forwards count the oracle's rows, two a sample; backwards are none. Its budget holds, and must allow two.
     `surrogate` is the trained model. Raises `ArgumentError`, `AccessError`, `DataError`.
 
-    Source: Papernot et al., "Practical black-box attacks against machine learning", 2017, section 4 (without its
-    augmentation of the data).
+    Source: Papernot et al., "Practical black-box attacks against machine learning", 2017, section 4, algorithm 1 (where
+    λ is positive, or changes its sign from time to time).
     """
     from psiphi.models import Classifier, Model
     from psiphi.parts import Statistics
@@ -56,26 +68,66 @@ def gray_box(
     x = oracle.points(data if isinstance(data, Tensor) else getattr(data, "x", data))
     if not len(x):
         raise ArgumentError("data has no rows: give unlabelled rows to ask the oracle about.")
-    y, queries = _answers(oracle, x, seed)
+    check_whole("augment", augment, 0)
+    if not 0 < abs(step) < inf:
+        raise ArgumentError(f"step is a finite length other than 0; got {step!r}.")
+    if oracle.budget is not None and oracle.budget < 2**augment:
+        raise BudgetError(
+            f"augment={augment} asks {2**augment} times for each row of data, and the oracle's budget is "
+            f"{oracle.budget}: give a larger budget, or fewer rounds."
+        )
+    asked = _Asked(oracle, x, seed)
+    y = asked(x, torch.arange(len(x), device=x.device))
     if (y == y[0]).all():
         raise AccessError(
             f"the oracle gives all {len(y)} rows of data the label {int(y[0])}: give data of several classes."
         )
-    model = copy.deepcopy(architecture).to(x).eval()
-    if not isinstance(model, Model):
-        classes = white_box(model, _bounds(oracle.box)).look(x[:2]).said.shape[2]
-        model = Classifier(Statistics(tuple(x.shape[1:])), classes, model).to(x)
-    fit(model, x, y, epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed, quiet=True)
-    return GrayBox(model.to(x).eval(), oracle, queries)
+
+    def trained(x: Tensor, y: Tensor) -> nn.Module:
+        model = copy.deepcopy(architecture).to(x).eval()
+        if not isinstance(model, Model):
+            classes = white_box(model, _bounds(oracle.box)).look(x[:2]).said.shape[2]
+            model = Classifier(Statistics(tuple(x.shape[1:])), classes, model).to(x)
+        fit(model, x, y, epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed, quiet=True)
+        return model.to(x).eval()
+
+    origin = torch.arange(len(x), device=x.device)
+    for _ in range(augment):
+        fresh = _further(trained(x, y), oracle.box, x, y, step)
+        y = torch.cat((y, asked(fresh, origin)))
+        x, origin = torch.cat((x, fresh)), torch.cat((origin, origin))
+    return GrayBox(trained(x, y), oracle, int(asked.forwards.sum()))
 
 
-def _answers(oracle: Access, x: Tensor, seed: int) -> tuple[Tensor, int]:
-    """The oracle's label of each row, by the mean logits or the most frequent label of its draws; rows sent."""
-    every = torch.arange(len(x), device=x.device)
-    with oracle.session(x, seed) as ledger:
-        parts = zip(x.split(_BATCH), every.split(_BATCH))
-        said = torch.cat([oracle.look(some, rows).said for some, rows in parts], 1)
-    return (said.mode(0).values if said.ndim == 2 else said.mean(0).argmax(1)), int(ledger.forwards.sum())
+class _Asked:
+    """The oracle's label of rows, by the mean logits or the most frequent label of its draws; counted."""
+
+    def __init__(self, oracle: Access, data: Tensor, seed: int):
+        self.oracle, self.data, self.seed = oracle, data, seed
+        self.forwards = torch.zeros(len(data), dtype=torch.long, device=data.device)
+
+    def __call__(self, x: Tensor, origin: Tensor) -> Tensor:
+        """Labels (n,) of rows (n, *x) that stem from these rows of the data, which they are charged to."""
+        with self.oracle.session(self.data, mix(self.seed, len(x), int(self.forwards.sum()))) as ledger:
+            ledger.forwards = ledger.forwards + self.forwards
+            parts = zip(x.split(_BATCH), origin.split(_BATCH))
+            said = torch.cat([self.oracle.look(some, rows).said for some, rows in parts], 1)
+            self.forwards = ledger.forwards
+        return said.mode(0).values if said.ndim == 2 else said.mean(0).argmax(1)
+
+
+def _further(surrogate: nn.Module, box: Box, x: Tensor, y: Tensor, step: float) -> Tensor:
+    """x + λ sign(∇ ln p_y(x)) within the box: along the surrogate's slope at the label that the oracle gave."""
+    white, fresh = WhiteBox(Pipe(surrogate, _bounds(box), None, None)), []
+    with white.session(x):
+        for some, label in zip(x.split(_BATCH), y.split(_BATCH)):
+
+            def value(logits: Tensor, label: Tensor = label) -> Tensor:
+                return -goals.cross_entropy(logits, label)
+
+            gradient: Any = white.climb(some, value).gradient
+            fresh.append(box.clamp(some + step * gradient.sign()))
+    return torch.cat(fresh)
 
 
 def _bounds(box: Box) -> tuple[Bound, Bound]:

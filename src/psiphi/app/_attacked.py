@@ -95,6 +95,17 @@ def record(result: Result, curves: Curves | None, **about: Any) -> dict[str, Any
     if result.share is not None and result.clean_share is not None and not result.targeted:
         found["clean_accuracy"] = _of_draws(1 - result.clean_share)
         found["robust_accuracy"] = _of_draws(1 - result.share)
+    if result.broken_by is not None:
+        names = result.provenance["attacks"]
+        found["broken_by"] = {n: int((result.broken_by == place).sum()) for place, n in enumerate(names)}
+        found["left_out"] = result.provenance.get("left_out", [])
+    if result.trace is not None:
+        queries, share, interval = result.query_curve()
+        found["queries"] = {
+            "queries": queries.tolist(),
+            "success": share.tolist(),
+            "intervals": interval.tolist(),
+        }
     if curves is not None:
         found["curve"] = curves.as_dict()
     return found
@@ -126,6 +137,12 @@ def show(found: dict[str, Any]) -> None:
         ["broken", "undecided", "median distance", "mean distance", "forwards", "backwards"],
         [[*counts[:2], *map(out.number, counts[2:]), *passes]],
     )
+    if by := found.get("broken_by"):
+        out.table(["broken by", "rows"], [[name, count] for name, count in by.items()])
+        for left in found["left_out"]:
+            out.say(f"Left out: {left}.")
+    if (queries := found.get("queries")) and queries["success"][-1] > 0:
+        out.table(["queries a sample", "rows broken", "95% interval"], _milestones(queries))
     if curve := found.get("curve"):
         lines = zip(curve["eps"], curve["accuracy"], curve["intervals"])
         norm = NORMS.get(curve["norm"], curve["norm"])
@@ -141,6 +158,18 @@ def show(found: dict[str, Any]) -> None:
     )
     for path in found.get("files", []):
         out.say(f"Wrote {path}")
+
+
+def _milestones(queries: dict[str, Any], shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> list[list[Any]]:
+    """How many queries reached each share of the final success."""
+    lines = []
+    for share in shares:
+        place = next(
+            i for i, s in enumerate(queries["success"]) if s >= share * queries["success"][-1] - 1e-12
+        )
+        cells = [queries[name][place] for name in ("queries", "success", "intervals")]
+        lines.append([cells[0], out.percent(cells[1]), _interval(cells[2])])
+    return lines
 
 
 def _interval(ends: Sequence[float]) -> str:
@@ -186,6 +215,10 @@ def write(
         curves.listed.save(folder / "curve")
         plots.png(folder / "curve.png", draw(curves), (5.2, 3.4))
         names += ["curve.npz", "curve.json", "curve.png"]
+    if queries := found.get("queries"):
+        told = plots.query_curve(queries["queries"], queries["success"], queries["intervals"])
+        plots.png(folder / "queries.png", told, (5.2, 3.4))
+        names.append("queries.png")
     names.append("summary.json")
     written = [str(folder / name) for name in names]
     files.write_json(folder / "summary.json", out.plain({**found, "files": written}))

@@ -21,8 +21,17 @@ THREAT = "linf:0.1"
 WHY_LEFT_OUT = "they have no label, or are of the class to reach already"
 
 
-def build(name: str, threat: str | None, given: Mapping[str, Any], eps: Sequence[float] | None) -> Attack:
-    """The named attack; of a curve, whose radii are `eps`, at the largest where the threat has none of its own."""
+def build(
+    name: str,
+    threat: str | None,
+    given: Mapping[str, Any],
+    eps: Sequence[float] | None,
+    network: nn.Module | None = None,
+) -> Attack:
+    """The named attack; of a curve, whose radii are `eps`, at the largest where the threat has none of its own.
+
+    `network` has the features of a threat of features.
+    """
     from psiphi.attacks.threats import parse
     from psiphi.basis.registry import attacks
 
@@ -33,12 +42,12 @@ def build(name: str, threat: str | None, given: Mapping[str, Any], eps: Sequence
         raise ArgumentError(f"the attack {name} has a threat of its own, {own}: leave --threat {threat} out.")
     named: dict[str, Any] = {}
     if threat is not None:
-        named["threat"] = parse(threat)
+        named["threat"] = parse(threat, network)
     elif takes is not None and takes.default is takes.empty:
         named["threat"] = parse(THREAT if eps is None else THREAT.partition(":")[0])
     made = arguments.build(entry, "attack", given, **named)
     radius = radius_of(made)
-    if made.kind == "fixed-perturbation" and radius is None:
+    if made.kind == "fixed-perturbation" and radius is None and getattr(made.threat, "norm", None):
         if eps is None:
             raise ArgumentError(
                 f"the attack {name} needs a radius: write --threat {threat}:0.1, or --eps 0.05,0.1,0.2 for several."

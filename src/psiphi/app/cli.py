@@ -23,6 +23,8 @@ from psiphi.app.commands._repro import repro
 from psiphi.app.commands._sample import sample
 from psiphi.app.commands._tour import tour
 from psiphi.app.commands._train import train
+from psiphi.app.commands._transfer import transfer
+from psiphi.app.commands._universal import universal
 from psiphi.app.commands._verify import verify
 from psiphi.basis.errors import PsiphiError
 
@@ -115,6 +117,8 @@ for verb in (
     evaluate,
     compare,
     attack,
+    universal,
+    transfer,
     merge,
     verify,
     repro,

@@ -257,6 +257,23 @@ def accuracy_curve(
     return draw
 
 
+def query_curve(
+    queries: Sequence[int], shares: Sequence[float], bands: Sequence[tuple[float, float]]
+) -> Draw:
+    """Success of a black-box attack against the queries a sample, with the band of its intervals."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        ax.fill_between(queries, *zip(*bands), step="post", color=c["bare"], alpha=0.16, linewidth=0)
+        ax.step(queries, shares, where="post", color=c["bare"])
+        _quiet(ax, c, "queries a sample", "share of rows broken")
+        if max(queries) > 100 * max(1, min(queries)):
+            ax.set_xscale("log")
+        ax.set_ylim(-0.03, 1.03)
+        ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+
+    return draw
+
+
 def paired_bars(
     names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]
 ) -> Draw:

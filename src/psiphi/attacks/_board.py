@@ -24,6 +24,7 @@ class Board:
 
     def __init__(self, x: Tensor, rank: Tensor, score: Tensor):
         self.x, self.rank, self.score, self.merit = x.clone(), rank, score, score.clone()
+        self.trace: list[Tensor] = []
 
     def keep(self, rows: Tensor, points: Tensor, rank: Tensor, score: Tensor, merit: Tensor) -> Tensor:
         """Take over points that beat their row's best (a row may have several); returns these rows."""
@@ -36,6 +37,15 @@ class Board:
         self.x[rows], self.rank[rows], self.merit[rows] = points[better], rank[better], merit[better]
         self.score[rows] = score[better]
         return rows
+
+
+def later(rows: Tensor) -> Tensor:
+    """How many of the points after each one are of the same row, (n,)."""
+    order = rows.argsort(stable=True)
+    after = torch.empty_like(rows)
+    every = torch.arange(1, len(rows) + 1, device=rows.device)
+    after[order] = torch.searchsorted(rows[order], rows[order], right=True) - every
+    return after
 
 
 def _in_order(rows: Tensor, rank: Tensor, merit: Tensor) -> Tensor | None:
@@ -65,6 +75,7 @@ class Judge:
     x: Tensor
     confidence: float = 0.0
     classes: int | None = None
+    loose: bool = False  # any class but the label counts, whatever the target
 
     def room(self, gradients: int = 1) -> int:
         """How many points fit into a pass: fewer where each is sent several times, or has many gradients."""
@@ -76,15 +87,17 @@ class Judge:
         score: where it is known already.
         """
         y, target = self.y[rows], None if self.target is None else self.target[rows]
+        aim = None if self.loose else target
         if said.ndim == 2:
-            holds = said != y if target is None else said == target
+            holds = said != y if aim is None else said == aim
             standing, score = SUCCESS * holds.long(), (2 * holds.to(self.dtype) - 1).mean(0)
         elif (m := len(said)) == 1:
-            rank = goals.standing(said[0], y, target, self.confidence)
+            rank = goals.standing(said[0], y, aim, self.confidence)
             return rank, self.goal(said[0], y, target) if score is None else score, (rank == SUCCESS).double()
         else:
             logits, y, target = said.flatten(0, 1), y.repeat(m), None if target is None else target.repeat(m)
-            standing = goals.standing(logits, y, target, self.confidence).unflatten(0, (m, len(rows)))
+            aim = None if self.loose else target
+            standing = goals.standing(logits, y, aim, self.confidence).unflatten(0, (m, len(rows)))
             score = self.goal(logits, y, target).unflatten(0, (m, len(rows))).mean(0)
         holds, open_ = (standing == SUCCESS).double().mean(0), (standing >= UNDECIDED).double().mean(0)
         rank = torch.where(holds > 0.5, SUCCESS, (open_ > 0.5).long() * UNDECIDED)

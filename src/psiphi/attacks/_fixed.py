@@ -132,6 +132,7 @@ def apgd(
     rho: float = 0.75,
     goal: str | Goal = "cross_entropy",
     targets: Targets = None,
+    widths: tuple[float, ...] = (),
 ) -> Attack:
     """Auto-PGD, from a random start: steps with momentum, of 2ε at first, halved where progress stalls.
 
@@ -140,7 +141,8 @@ def apgd(
     best score changed there. In the L1 ball: steps along a share of the coordinates that shrinks with the
     support of the best point, of ε at first; `rho` has no part in it.
 
-    goal  as of `pgd`
+    goal    as of `pgd`
+    widths  of an L1 threat: parts of each walk stay in balls of these multiples of ε, (3, 2, 1) as published for L1
 
     Forwards a row: 1, at most restarts·(steps + 1) − 1 with a gradient, 1.
 
@@ -148,7 +150,10 @@ def apgd(
     attacks", 2020, algorithm 1; Croce, Hein, "Mind the box: l1-APGD for sparse adversarial attacks on image
     classifiers", 2021, section 4.
     """
-    search = SparseAutoStep(steps, restarts) if isinstance(threat, L1) else AutoStep(steps, restarts, rho)
+    if widths and not isinstance(threat, L1):
+        raise ArgumentError(f"widths are for an L1 threat; got {widths!r} and {threat!r}.")
+    sparse = isinstance(threat, L1)
+    search = SparseAutoStep(steps, restarts, tuple(widths)) if sparse else AutoStep(steps, restarts, rho)
     return Attack(threat, goals.named(goal), search, targets=targets)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import Access
-from psiphi.attacks._board import SUCCESS, Board, Judge
+from psiphi.attacks._board import SUCCESS, Board, Judge, later
 from psiphi.attacks._protocols import join, take
 from psiphi.basis.noise import Noise
 from psiphi.formulas.geometry import Box
@@ -66,7 +66,28 @@ class Loop:
         if self.minimum:
             distance = take(self.threat, rows).distance(points, self.x[rows])
             merit = torch.where(rank == SUCCESS, -distance.to(score), score)
+        elif getattr(self.attack.search, "roams", False):  # what lies beyond the radius counts for nothing
+            threat = take(self.threat, rows)
+            most = threat.eps * (1 + 8 * torch.finfo(points.dtype).eps)
+            within = threat.distance(points, self.x[rows]) <= most
+            rank, merit = torch.where(within, rank, 0), torch.where(within, score, -torch.inf)
+        if self.access.recorded:
+            self.note(rows, points, rank)
         return self.board.keep(rows, points, rank, score, merit)
+
+    def note(self, rows: Tensor, points: Tensor, rank: Tensor) -> None:
+        """Enter in the trace which points are successes that better their row's, and after how many forwards."""
+        board, threat = self.board, take(self.threat, rows)
+        new, distance = (
+            (rank == SUCCESS) & (board.rank[rows] < SUCCESS),
+            threat.distance(points, self.x[rows]),
+        )
+        if self.minimum:
+            new |= (rank == SUCCESS) & (-distance.to(board.merit) > board.merit[rows])
+            new &= distance <= threat.eps * (1 + 1e-6)
+        if len(new := new.nonzero().squeeze(1)):
+            sent = self.judge.ledger.forwards[rows[new]] - later(rows)[new]
+            board.trace.append(torch.stack((rows[new], sent, distance[new]), 1).double().cpu())
 
     def move(self, waiting: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Let the search move the rows; returns their last points that nobody has judged yet, with the rows."""
@@ -169,4 +190,7 @@ class Loop:
             every = torch.arange(len(rows), device=rows.device)
             if len(sent := every if (paid := self.affordable(rows, every)) is None else paid):
                 rank[sent], score[sent], _ = self.judge.look(points[sent], rows[sent])
+                if self.access.recorded:
+                    self.board.merit[rows] = -torch.inf
+                    self.note(rows[sent], points[sent], rank[sent])
             self.board.x[rows], self.board.rank[rows], self.board.score[rows] = points, rank, score

@@ -25,8 +25,8 @@ class Threat(Protocol):
 
     Its points `u` (b, *u) live in a *chart*: inputs themselves, or where `charted` the coordinates of a change, such as
     an angle and a shift, that `decode` makes an input of, differentiably. Searches move in the chart alone, from
-    `origin`, the point that is x, within `walls`; below, x and the box are those of the chart. Searches say in `uses`
-    which of the rest they need; a threat has what makes sense for it, and `norm` if it is the ball of one.
+    `origin`, the point that is x, within `walls`; below, x and the box are those of the chart. A threat has of `Offers`
+    what makes sense for it, and `norm` if it is the ball of one.
     """
 
     charted: ClassVar[bool]
@@ -55,12 +55,20 @@ class Threat(Protocol):
         """The nearest point to `v` of set ∩ box."""
         ...
 
+    def distance(self, v: Tensor, x: Tensor) -> Tensor:
+        """How large the change from `x` to `v` is, (b,)."""
+        ...
+
+
+class Offers(Protocol):
+    """What a threat may have besides: a search names in `uses` what it needs of these."""
+
     def steepest(self, g: Tensor, v: Tensor, box: Box, length: float | Tensor | None = None) -> Tensor:
         """The unit step from `v` that raises a score of gradient `g` most, given the length of the step to come."""
         ...
 
-    def distance(self, v: Tensor, x: Tensor) -> Tensor:
-        """How large the change from `x` to `v` is, (b,)."""
+    def slope(self, v: Tensor, x: Tensor) -> Tensor:
+        """The gradient of the distance at `v`, (b, *x)."""
         ...
 
     def reach(self, a: Tensor, b: Tensor, x: Tensor, box: Box) -> tuple[Tensor, Tensor]:
@@ -69,6 +77,14 @@ class Threat(Protocol):
 
     def dual(self, g: Tensor) -> Tensor:
         """The largest ⟨g, δ⟩ of a change of size 1, (b,)."""
+        ...
+
+    def grid(self, counts: int | tuple[int, ...]) -> Tensor:
+        """All points of a grid over the chart, (m, u)."""
+        ...
+
+    def paint(self, x: Tensor, place: Tensor, colour: Tensor) -> Tensor:
+        """`x` with pixels at places (b, k) of colours (b, k, C)."""
         ...
 
 
@@ -95,10 +111,10 @@ class Answer:
 class Search(Protocol):
     """How to move: a state machine without a loop. Only the engine loops, and it alone asks the access.
 
-    `uses` names what it asks of a threat beyond start, project and distance (a method of it, such as "steepest"), and
-    `norms`, if there, the norms that it knows. A search that needs "jacobian" may have `rivals`, the number of other
-    classes that it looks at. One whose attribute `surveys` is true is given the gaps and their Jacobian at x as a last
-    argument of `start`.
+    `uses`, if there, names what it asks of a threat besides (`Offers`), and `norms` the norms that it knows. One that
+    `roams` asks about points beyond the radius too. A search that needs "jacobian" may have `rivals`, the number of
+    other classes that it looks at. One whose attribute `surveys` is true is given the gaps and their Jacobian at x as a
+    last argument of `start`.
     """
 
     needs: ClassVar[Needs]
@@ -126,6 +142,9 @@ class Search(Protocol):
 _OFFERED = {
     "steepest": "a steepest step",
     "reach": "a least change onto a plane",
+    "grid": "a grid of points",
+    "slope": "a gradient of its distance",
+    "paint": "pixels to paint",
 }
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from psiphi.attacks import _files
+from psiphi.attacks import _files, _queries
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import normal, wilson
 
 _FORMAT = "psiphi attack result 3"
-_REST, _OPTIONAL = ("kind", "targeted", "provenance"), ("target", "change", "share", "clean_share")
+_REST = ("kind", "targeted", "provenance")
+_OPTIONAL = ("target", "change", "share", "clean_share", "broken_by", "trace")
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +39,9 @@ class Result:
     change         the coordinates of x in the chart of a threat that has one, such as an angle and a shift, (n, *u)
     share          of fresh draws of a random classifier in which the goal holds; None of a deterministic one
     clean_share    of fresh draws that misclassify the row before the attack; None of a deterministic classifier
+    broken_by      of a battery: the number of the attack that broke the row, whose names are
+                   `provenance["attacks"]`; −1 for none
+    trace          of a black box: a line (row, forwards, distance) for each success that bettered its row's, (m, 3)
     """
 
     x: Tensor
@@ -56,6 +61,8 @@ class Result:
     change: Tensor | None = None
     share: Tensor | None = None
     clean_share: Tensor | None = None
+    broken_by: Tensor | None = None
+    trace: Tensor | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -86,6 +93,21 @@ class Result:
         """Rows where the goal did not hold before and does at x, (n,)."""
         return self.success & ~self.already_met
 
+    def success_at(self, queries: Sequence[int], eps: float = inf) -> Tensor:
+        """Share of the rows where the goal did not hold already that had a success, at a distance of at most `eps`,
+        after so many forwards, (m,)."""
+        return _queries.shares(self, queries, eps)
+
+    def distance_at(self, queries: Sequence[int]) -> Tensor:
+        """Of the nearest success after so many forwards, (n, m); infinite where there was none, 0 if already met."""
+        return _queries.distances(self, queries)
+
+    def query_curve(
+        self, queries: Sequence[int] | None = None, eps: float = inf
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (m,), by default where a row succeeds; `success_at` of them; intervals (m, 2), 95 % by Wilson."""
+        return _queries.curve(self, queries, eps)
+
     @staticmethod
     def cat(parts: Sequence[Result]) -> Result:
         """Parts of one attack as one result, in the order of their rows.
@@ -103,7 +125,9 @@ class Result:
         joined = {}
         for f in fields(Result):
             values = [getattr(part, f.name) for part in parts]
-            if all(isinstance(value, Tensor) for value in values):
+            if f.name == "trace" and all(isinstance(value, Tensor) for value in values):
+                joined["trace"] = _queries.sorted_trace(torch.cat(values))
+            elif all(isinstance(value, Tensor) for value in values):
                 joined[f.name] = torch.cat(values)[order.to(values[0].device)]
             elif f.name != "provenance" and any(_unlike(value, values[0]) for value in values):
                 raise ArgumentError(f"the parts differ in `{f.name}`: these are not the parts of one attack.")
@@ -113,21 +137,25 @@ class Result:
         told["data_sha256"] = [part.provenance.get("data_sha256") for part in parts]
         return replace(parts[0], **joined, provenance=told)
 
-    def improved(self, rows: Tensor, other: Result) -> Result:
-        """`other`, of these rows, where it is better: success, then undecided, then the nearer or the higher score."""
-        mine = {f.name: getattr(self, f.name) for f in fields(self)}
-        mine = {name: value.clone() for name, value in mine.items() if isinstance(value, Tensor)}
+    def beaten(self, rows: Tensor, other: Result) -> Tensor:
+        """Where `other`, of these rows, is better: success, then undecided, then the nearer or the higher score."""
         rank, best = (2 * r.success.long() + r.undecided.long() for r in (other, self))
         tie = other.score > self.score[rows]
         if self.kind == "minimum-norm":
             tie = torch.where(other.success, other.distance < self.distance[rows], tie)
-        better = (rank > best[rows]) | ((rank == best[rows]) & tie)
+        return (rank > best[rows]) | ((rank == best[rows]) & tie)
+
+    def improved(self, rows: Tensor, other: Result, better: Tensor | None = None) -> Result:
+        """`other`, of these rows, where it is `better`, by default where this one is `beaten`; costs add up."""
+        better = self.beaten(rows, other) if better is None else better
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        mine = {name: value.clone() for name, value in mine.items() if isinstance(value, Tensor)}
         for name in ("x", "success", "undecided", "distance", "score", "target", "change", "share"):
             if name in mine:
                 mine[name][rows[better]] = getattr(other, name)[better]
         for name in ("forwards", "backwards"):
             mine[name][rows] += getattr(other, name)
-        return replace(self, **mine)
+        return replace(self, **{**mine, "trace": _queries.continued(self, rows, other)})
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -144,10 +172,20 @@ class Result:
             f"{self.provenance.get('attack', 'attack')} on {n} rows{' (targeted)' if self.targeted else ''}\n"
             f"  misclassified before  {int(self.already_wrong.sum())}\n"
             f"  goal met before       {int(self.already_met.sum())}\n"
-            f"  broken by the attack  {len(moved)}{far}\n"
+            f"  broken by the attack  {len(moved)}{far}\n{self._told_by()}"
             f"  undecided             {int(self.undecided.sum())}\n"
             f"  robust accuracy       {self.accuracy:.1%}   [{low:.1%}, {high:.1%}] ({how})\n"
             f"  forwards, backwards   {int(self.forwards.sum())}, {int(self.backwards.sum())}"
+        )
+
+    def _told_by(self) -> str:
+        """Of a battery, how many rows each attack broke."""
+        if self.broken_by is None:
+            return ""
+        names = self.provenance.get("attacks", [])
+        counts = [int((self.broken_by == place).sum()) for place in range(len(names))]
+        return (
+            f"    by                  {', '.join(f'{n} {c}' for n, c in zip(names, counts) if c) or 'none'}\n"
         )
 
     def __repr__(self) -> str:

@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from psiphi.access import _checks as checks
+from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 
-Targets = str | Callable[[Tensor, Tensor], Tensor] | None
+
+@dataclass(frozen=True)
+class Rivals:
+    """The `count` likeliest classes but the label: the likeliest alone, then the others side by side, or one by one
+    where a budget counts. A row ends at any misclassification."""
+
+    count: int = 9
+
+    def __post_init__(self) -> None:
+        check_whole("count", self.count)
+
+
+Targets = str | Callable[[Tensor, Tensor], Tensor] | Rivals | None
 NAMES = ("least-likely", "random", "all")
 
 
 def check_targets(targets: Any) -> None:
-    if targets is None or callable(targets) or (isinstance(targets, str) and targets in NAMES):
+    if targets is None or callable(targets) or isinstance(targets, Rivals):
+        return
+    if isinstance(targets, str) and targets in NAMES:
         return
     raise ArgumentError(
-        f"targets are {', '.join(map(repr, NAMES))}, a function (logits, y) -> classes, or None for any class but y; "
-        f"got {targets!r}. Labels to reach go with the call: attack(classifier, x, y, target=labels)."
+        f"targets are {', '.join(map(repr, NAMES))}, Rivals(count), a function (logits, y) -> classes, or None for any "
+        f"class but y; got {targets!r}. Labels to reach go with the call: attack(classifier, x, y, target=labels)."
     )
 
 
 def as_target(target: Any) -> Any:
     """Labels of any kind as a tensor; a name or a function as it is."""
-    return (
-        target if target is None or isinstance(target, str) or callable(target) else torch.as_tensor(target)
-    )
+    if target is None or isinstance(target, (str, Rivals)) or callable(target):
+        return target
+    return torch.as_tensor(target)
 
 
 def resolve(chosen: Any, said: Tensor, y: Tensor, noise: Noise, classes: int | None) -> Tensor | None:

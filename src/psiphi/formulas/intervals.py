@@ -1,6 +1,9 @@
-"""Confidence intervals, two-sided: of a proportion, `hits` of `n` trials, and of a mean."""
+"""Confidence intervals, two-sided: of a proportion, `hits` of `n` trials, and of a mean; a share with its interval."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -53,3 +56,26 @@ def normal(values: Tensor) -> tuple[float, float]:
     values = values.double()
     half = 1.96 * values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(float("nan"))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+@dataclass(frozen=True)
+class Share:
+    """hits of n, with Wilson's 95% interval."""
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.n if self.n else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.hits, self.n) if self.n else (0.0, 1.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "interval": list(self.interval), "hits": self.hits, "n": self.n}
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:.1%} [{low:.1%}, {high:.1%}]" if self.n else "—"

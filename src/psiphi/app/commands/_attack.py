@@ -37,8 +37,10 @@ def attack(
     threat: Annotated[
         str | None,
         typer.Option(
-            help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5; l2 for no limit. By default linf:0.1, "
-            "and no limit where the least change is sought.",
+            help="What may change, and how much: linf:0.2, linf:8/255, l2:1.5; l2 for no limit; pixels:3; spatial:30,3 "
+            "(degrees, pixels); patch:5x7@2,3; features:0.5 (of the classifier); spatial:30,3+linf:0.1; of a table "
+            "'linf:0.1 immutable=0,3 integers=5 ranges=2:0:10'. By default linf:0.1, and no limit where the least "
+            "change is sought.",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -140,10 +142,11 @@ def attack(
         raise ArgumentError(
             "--with and --shard do not go together: the purifier's shares are of the whole run."
         )
-    search = attacking.build(name, threat, {**given, **arguments.settings(set_)}, radii)
+    trusted = open_classifier(model, trust) if "features" in (threat or "") else None
+    search = attacking.build(name, threat, {**given, **arguments.settings(set_)}, radii, trusted)
     around, scale = attacking.channels(mean, "--mean"), attacking.channels(std, "--std")
     seen = attacking.Seen(attacking.bounds(bounds), around, scale, reveal, budget, draws)
-    classifier = open_classifier(model, trust)
+    classifier = trusted or open_classifier(model, trust)
     access = seen.access(classifier)
     purifier = None if with_ is None else open_model(with_)
     if purifier is not None:

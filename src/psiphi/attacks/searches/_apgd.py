@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from math import ceil, inf
 from typing import Any, ClassVar
 
 import torch
@@ -113,6 +114,8 @@ class AutoStep:
             raise ArgumentError(f"rho is a share of the steps, from 0 to 1; got {self.rho!r}.")
 
     def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> _Climb:
+        if not threat.eps.isfinite().all():
+            raise ArgumentError(f"{threat!r} has no radius to take a step's length from: give it one.")
         return self._from(threat.start(x, box, noise.at(0)), x, threat, box, noise)
 
     def _from(self, v: Tensor, x: Tensor, threat: Any, box: Box, noise: Noise) -> _Climb:
@@ -196,6 +199,8 @@ class SparseAutoStep:
 
     η starts at ε and s at 0.2. Every 4 % of the steps, s ← ‖v_best − x‖₀/(1.5 d). Where the support has shrunk
     by more than 5 % since the last check, η ← ε and v ← the best point; elsewhere η ← max(η/1.5, ε/10).
+    With `widths`, parts of each walk stay in balls of these multiples of ε, (3, 2, 1) as published, from the best
+    point of the part before; all but the last take 30 % of the steps, of three. Points beyond ε are no success.
     Other than published, s counts coordinates at a wall but moves none of them: where all are, the best other
     one moves (`psiphi.formulas.geometry.l1_sparse`), so that ascent comes to rest at the optimum of a linear score.
 
@@ -204,6 +209,7 @@ class SparseAutoStep:
 
     steps: int = 100
     restarts: int = 1
+    widths: tuple[float, ...] = ()
 
     needs: ClassVar[Needs] = "gradient"
     norms: ClassVar = ("L1",)
@@ -211,6 +217,14 @@ class SparseAutoStep:
     def __post_init__(self) -> None:
         check_whole("steps", self.steps)
         check_whole("restarts", self.restarts)
+        if self.widths and (self.widths[-1] != 1 or not all(1 <= width < inf for width in self.widths)):
+            raise ArgumentError(
+                f"widths are multiples of the radius, from 1 up, the last 1; got {self.widths!r}."
+            )
+
+    @property
+    def roams(self) -> bool:
+        return bool(self.widths)
 
     def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> _SparseClimb:
         return self._from(threat.start(x, box, noise.at(0)), x, threat, box, noise)
@@ -218,7 +232,8 @@ class SparseAutoStep:
     def _from(self, v: Tensor, x: Tensor, threat: Any, box: Box, noise: Noise) -> _SparseClimb:
         told = torch.zeros(len(x), dtype=torch.long, device=x.device)
         share, support = x.new_full((len(x),), 0.2), x.new_full((len(x),), x[:1].numel())
-        return _SparseClimb(x, v, threat, box, noise, told, 1.0 * threat.eps, _Best.of(v), share, support)
+        step = (self.widths or (1.0,))[0] * threat.eps
+        return _SparseClimb(x, v, threat, box, noise, told, step, _Best.of(v), share, support)
 
     def ask(self, s: _SparseClimb, room: int) -> tuple[Tensor, Tensor]:
         return _walks.each(s.v)
@@ -227,11 +242,34 @@ class SparseAutoStep:
         gradient, age = answer.gradient, s.told % (self.steps + 1)
         assert gradient is not None
         s = replace(s, told=s.told + 1, best=s.best.improved(s.v, gradient, answer.score))
+        near, threat = s.threat, self._part(s, age)[0]
+        s = replace(s, threat=threat)
         if (due := (age > 0) & (age % max(self.steps // 25, 1) == 0)).any():
             s, gradient = self._checked(s, gradient, due)
         v = ascent_step(s.v, l1_sparse(gradient, s.v, s.box, s.share), s.step)
         s = replace(s, v=s.threat.project(v, s.x, s.box))
+        if self.widths:
+            s = self._narrowed(s, near, age)
         return _renewed(self, s) if self.restarts > 1 else s
+
+    def _part(self, s: _SparseClimb, age: Tensor) -> tuple[Any, Tensor]:
+        """The ball that the point after one of this age stays in, and the number of its part of the walk."""
+        if not self.widths:
+            return s.threat, torch.zeros_like(age)
+        m = len(self.widths)
+        part = (age // ceil(0.9 * self.steps / m)).clamp_max(m - 1)
+        return replace(s.threat, eps=s.threat.eps * torch.tensor(self.widths).to(s.step)[part]), part
+
+    def _narrowed(self, s: _SparseClimb, near: Any, age: Tensor) -> _SparseClimb:
+        """The true ball again; where the next part begins, from the best point of the last one."""
+        s = replace(s, threat=near)
+        threat, part = self._part(s, age + 1)
+        if not (ends := part > self._part(s, age)[1]).any():
+            return s
+        v = torch.where(per_row(ends, s.v), threat.project(s.best.point, s.x, s.box), s.v)
+        fresh = replace(self._from(v, s.x, threat, s.box, s.noise), told=s.told, threat=near, step=threat.eps)
+        every = torch.where(ends, len(age), 0) + torch.arange(len(age), device=age.device)
+        return take(join(s, fresh), every)
 
     def _checked(self, s: _SparseClimb, gradient: Tensor, due: Tensor) -> tuple[_SparseClimb, Tensor]:
         moved = (s.best.point != s.x).flatten(1)

@@ -62,6 +62,7 @@ class Sphere:
     patience: int | None = None
 
     needs: ClassVar[Needs] = "gradient"
+    roams: ClassVar = True
     norms: ClassVar = ("L2",)
     rivals: ClassVar[int] = 9
 

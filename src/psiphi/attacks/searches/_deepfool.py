@@ -43,6 +43,7 @@ class Crossing:
     rivals: int | None = 9
 
     needs: ClassVar[Needs] = "jacobian"
+    roams: ClassVar = True
     uses: ClassVar = ("reach",)
 
     def __post_init__(self) -> None:

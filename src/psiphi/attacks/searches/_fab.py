@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from psiphi.attacks._protocols import Answer, Needs, take
+from psiphi.attacks._protocols import Answer, Needs, join, take
 from psiphi.attacks.searches import _planes, _walks
 from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
@@ -51,6 +51,7 @@ class Bounce:
     rivals: int | None = None
 
     needs: ClassVar[Needs] = "jacobian"
+    roams: ClassVar = True
     uses: ClassVar = ("reach",)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,12 @@ class Bounce:
         margin, distance = gaps.amax(1), s.threat.distance(s.v, s.x)
         closer: Tensor = answer.broken & (distance < s.nearest)
         best = torch.where(per_row(closer, s.v), s.v, s.best)
-        plane, _ = _planes.nearest(gaps, jacobian, s.v, s.threat, s.box)
+        one = gaps.shape[1] == 1
+        plane = (
+            _planes.Plane(jacobian[:, 0], -gaps[:, 0])
+            if one
+            else _planes.nearest(gaps, jacobian, s.v, s.threat, s.box)[0]
+        )
         back = torch.where(per_row(answer.broken, s.v), s.x + self.beta * (s.v - s.x), s.v)
         step = s.step + 1
         s = replace(
@@ -105,7 +111,12 @@ class Bounce:
         return s.step >= self.restarts * self.steps
 
     def _next(self, s: _Bounce, plane: _planes.Plane, back: Tensor) -> Tensor:
-        here, there = (_planes.step_onto(plane.seen_from(u, s.v), u, s.threat, s.box)[0] for u in (back, s.x))
+        both, twice = (
+            torch.cat((back, s.x)),
+            _planes.Plane(torch.cat((plane.a, plane.a)), torch.cat((plane.b, plane.b))),
+        )
+        seen = twice.seen_from(both, torch.cat((s.v, s.v)))
+        here, there = _planes.step_onto(seen, both, join(s.threat, s.threat), s.box)[0].chunk(2)
         zero = torch.zeros_like(s.x)
         way, whole = s.threat.distance(here, zero), s.threat.distance(there, zero)
         alpha = (way / (way + whole).clamp_min(torch.finfo(way.dtype).tiny)).clamp_max(self.alpha_max)

@@ -96,6 +96,7 @@ class Lagrangian:
     warm: bool = True
 
     needs: ClassVar[Needs] = "gradient"
+    roams: ClassVar = True
     norms: ClassVar = ("L2",)
     rivals: ClassVar[int] = 9
 

@@ -1,0 +1,233 @@
+"""Random search with windows that shrink: only scores are asked for, and only what raises them is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from psiphi.attacks._protocols import Answer, Needs, take
+from psiphi.basis.counts import check_whole
+from psiphi.basis.errors import ArgumentError
+from psiphi.basis.noise import Noise
+from psiphi.formulas import windows
+from psiphi.formulas.calculus import per_row
+from psiphi.formulas.geometry import Box
+
+_TILES, _TINY = 5, 1e-12
+
+
+class _Plan(NamedTuple):
+    """What all rows share: the shape of a row; of each level the sides of its windows and how many places they have.
+
+    sides, places  (levels, 2); row, column: the numbers of the pixels, (h,) and (w,)
+    lobes          (levels, 2, h, w), of the largest window; tile: those of the start, (2, h, w); neither in L∞
+    """
+
+    shape: tuple[int, ...]
+    row: Tensor
+    column: Tensor
+    sides: Tensor
+    places: Tensor
+    lobes: Tensor
+    tile: Tensor
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """x, best and what lies within the walls of ball and box as images (b, c, h, w); `step` counts the points told."""
+
+    x: Tensor
+    best: Tensor
+    low: Tensor
+    high: Tensor
+    score: Tensor
+    step: Tensor
+    threat: Any
+    box: Box
+    noise: Noise
+    plan: _Plan
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Windows of the rows: where, (b, 1, h, w), and the places of the pixels in them, (b, h) and (b, w)."""
+
+    mask: Tensor
+    row: Tensor
+    column: Tensor
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Vertical stripes at first; then one window a query at a random place, over the share p of the image, p falling.
+
+    L∞: each channel of the window becomes x + ε or x − ε. L2, L1: the window gets a bump beside a dip and the length
+    that is left over, that it had, and that a second window loses. What raises the score stays. Each row has
+    windows, sizes and signs of its own.
+
+    queries   points a row and restart, the start among them; p falls in step with them, from `p_init` to p_init/512
+    restarts  runs from a new start
+
+    Images are (c, h, w); two axes are height and width, one is an image of one row, and of four and more all between
+    the first and the last are the height.
+
+    Source: Andriushchenko, Croce, Flammarion, Hein, "Square Attack: a query-efficient black-box adversarial attack via
+    random search", 2020, algorithms 1-3; of L1, the code of Croce, Hein, "Mind the box: l1-APGD for sparse
+    adversarial attacks on image classifiers", 2021.
+    """
+
+    queries: int = 5000
+    p_init: float = 0.8
+    restarts: int = 1
+
+    needs: ClassVar[Needs] = "scores"
+    norms: ClassVar = ("Linf", "L2", "L1")
+
+    def __post_init__(self) -> None:
+        check_whole("queries", self.queries)
+        check_whole("restarts", self.restarts)
+        if not 0 < self.p_init <= 1:
+            raise ArgumentError(f"p_init is a share of the image in (0, 1]; got {self.p_init!r}.")
+
+    def start(self, x: Tensor, y: Tensor, threat: Any, box: Box, noise: Noise) -> _Squares:
+        if not threat.eps.isfinite().all():
+            raise ArgumentError(f"{threat!r} has no radius, and a random search fills a ball: give one.")
+        shape = tuple(x.shape[1:])
+        c, h, w = _as_image(shape)
+        far = per_row(threat.eps, x)
+        low, high = box.clamp(x - far), box.clamp(x + far)
+        image, low, high = (each.reshape(len(x), c, h, w) for each in (x, low, high))
+        step = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        score = x.new_full((len(x),), -torch.inf)
+        plan = self._plan(shape, threat.norm, x)
+        s = _Squares(image, image, low, high, score, step, threat, box, noise, plan)
+        return replace(s, best=_begun(s))
+
+    def ask(self, s: _Squares, room: int) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(s.step), device=s.x.device)
+        if self.done(s).any():  # all of them, whose last points were judged
+            return s.best[:0].reshape(0, *s.plan.shape), rows[:0]
+        i = s.step % self.queries - 1
+        level = windows.level(i.clamp_min(0), self.queries)
+        points = (_corners if s.threat.norm == "Linf" else _moved)(s, level)
+        if (first := i < 0).any():
+            points = torch.where(per_row(first, points), s.best, points)
+        return points.reshape(-1, *s.plan.shape), rows
+
+    def tell(self, s: _Squares, points: Tensor, owner: Tensor, answer: Answer) -> _Squares:
+        better = answer.score > s.score
+        best = torch.where(per_row(better, s.best), points.view_as(s.best), s.best)
+        score, step = torch.where(better, answer.score, s.score), s.step + 1
+        s = replace(s, best=best, score=score, step=step)
+        again = (step % self.queries == 0) & ~self.done(s)
+        if again.any():
+            best[again], score[again] = _begun(take(s, again.nonzero().squeeze(1))), -torch.inf
+        return s
+
+    def done(self, s: _Squares) -> Tensor:
+        return s.step >= self.restarts * self.queries
+
+    def _plan(self, shape: tuple[int, ...], norm: str, x: Tensor) -> _Plan:
+        _, h, w = _as_image(shape)
+        shares = [self.p_init / 2**k for k in range(len(windows.FALLS) + 1)]
+        sizes = [windows.sides(p, h, w, odd=norm != "Linf") for p in shares]
+        row, column = (torch.arange(n, device=x.device) for n in (h, w))
+        sides = torch.tensor(sizes, device=x.device)
+        places = torch.tensor((h, w), device=x.device) - sides + 1
+        lobes = tile = x.new_zeros(0)
+        if norm != "Linf":
+            q = 2 if norm == "L2" else 1
+            lobes = x.new_zeros(len(sizes), 2, *sizes[0])
+            for k, (high, wide) in enumerate(sizes):
+                lobes[k, :, :high, :wide] = windows.lobes(high, wide, q)
+            tile = windows.lobes(max(h // _TILES, 1), max(w // _TILES, 1), q).to(x)
+        return _Plan(shape, row, column, sides, places, lobes, tile)
+
+
+def _as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width that the axes of a row are taken for."""
+    if len(shape) < 3:
+        return (1, *shape) if len(shape) == 2 else (1, 1, shape[0] if shape else 1)
+    return shape[0], torch.Size(shape[1:-1]).numel(), shape[-1]
+
+
+def _sign(draw: Tensor) -> Tensor:
+    return torch.where(draw < 0.5, -1.0, 1.0).to(draw)
+
+
+def _begun(s: _Squares) -> Tensor:
+    """Stripes of ±ε, or tiles of bumps and dips."""
+    _, c, h, w = s.x.shape
+    draws = s.noise.split("start").each(s.step)
+    if s.threat.norm == "Linf":
+        return torch.where(draws.uniform((c, 1, w)) < 0.5, s.low, s.high)
+    high, wide = s.plan.tile.shape[1:]
+    i, j = s.plan.row - h % high // 2, s.plan.column - w % wide // 2
+    rows, columns = h // high, w // wide
+    whole = ((i >= 0) & (i < rows * high))[:, None] & ((j >= 0) & (j < columns * wide))
+    up, across = (i // high).clamp(0, rows - 1)[:, None], (j // wide).clamp(0, columns - 1)
+    draw = draws.uniform((c + 1, rows, columns))[:, :, up, across]
+    shape = s.plan.tile[(draw[:, :1] < 0.5).long(), (i % high)[:, None], j % wide]
+    return _within(s, shape * _sign(draw[:, 1:]) * whole)
+
+
+def _placed(s: _Squares, level: Tensor, draw: Tensor) -> _Window:
+    """Windows at places drawn by (b, 2), every place alike."""
+    size, places = s.plan.sides[level], s.plan.places[level]
+    first = (draw * places).long().minimum(places - 1)
+    row, column = s.plan.row - first[:, :1], s.plan.column - first[:, 1:]
+    rows, columns = (row >= 0) & (row < size[:, :1]), (column >= 0) & (column < size[:, 1:])
+    return _Window((rows[:, :, None] & columns[:, None, :])[:, None], row, column)
+
+
+def _corners(s: _Squares, level: Tensor) -> Tensor:
+    """The best image with a window of ±ε; the other signs where these would change nothing."""
+    c = s.x.shape[1]
+    draw = s.noise.each(s.step).uniform((2 + c,))
+    mask, up = _placed(s, level, draw[:, :2]).mask, (draw[:, 2:] < 0.5)[..., None, None]
+    points = torch.where(mask, torch.where(up, s.high, s.low), s.best)
+    if len(idle := (points == s.best).flatten(1).all(1).nonzero().squeeze(1)):
+        other = torch.where(up[idle], s.low[idle], s.high[idle])
+        points[idle] = torch.where(mask[idle], other, s.best[idle])
+    return points
+
+
+def _moved(s: _Squares, level: Tensor) -> Tensor:
+    """The best image with a bump and a dip in one window, of the length that is free and that another window gives up.
+
+    A channel of the window gets ±η + δ/‖δ‖ over it, scaled to the q-th root of (ε^q − Σ|δ|^q)/c + Σ|δ|^q over both
+    windows; in L1 times c, as the code has it.
+    """
+    c, q = s.x.shape[1], 2 if s.threat.norm == "L2" else 1
+    draw = s.noise.each(s.step).uniform((5 + c,))
+    here, there = (_placed(s, level, draw[:, k : k + 2]) for k in (0, 2))
+    lobes, turned = s.plan.lobes, (draw[:, 4] < 0.5).long()
+    row, column = here.row.clamp(0, lobes.shape[2] - 1), here.column.clamp(0, lobes.shape[3] - 1)
+    eta = lobes[level[:, None, None], turned[:, None, None], row[:, :, None], column[:, None, :]][:, None]
+    delta = s.best - s.x
+    mass = delta.abs().pow(q)
+    spare = (s.threat.eps**q - mass.flatten(1).sum(1)).clamp_min(0)[:, None, None, None] / c
+    free = (spare + _sum(mass * (here.mask | there.mask))) * (c if q == 1 else 1)
+    window = eta * _sign(draw[:, 5:])[..., None, None] + delta / (_sum(mass * here.mask).pow(1 / q) + _TINY)
+    window = window * here.mask
+    window = window * (free.pow(1 / q) / (_sum(window.abs().pow(q)).pow(1 / q) + _TINY))
+    return _within(s, torch.where(here.mask, window, delta * ~there.mask))
+
+
+def _sum(value: Tensor) -> Tensor:
+    return value.sum((2, 3), keepdim=True)
+
+
+def _within(s: _Squares, delta: Tensor) -> Tensor:
+    """x + δ inside: in L2 δ at the length ε and clipped, in L1 the nearest point of ball ∩ box, δ no shorter than ε."""
+    length = torch.linalg.vector_norm(delta.flatten(1), 2 if s.threat.norm == "L2" else 1, dim=1)
+    scale = s.threat.eps / length.clamp_min(_TINY)
+    if s.threat.norm == "L2":
+        return (s.x + per_row(scale, delta) * delta).clamp(s.low, s.high)
+    v, x = (
+        each.reshape(-1, *s.plan.shape) for each in (s.x + delta * per_row(scale.clamp_min(1), delta), s.x)
+    )
+    return s.threat.project(v, x, s.box).view_as(s.x)
