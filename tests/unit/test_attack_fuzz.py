@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +16,16 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import attacks
 
 BALLS = {"linf": Linf, "l2": L2, "l1": L1}
-QUICK = {"steps": 3, "bisections": 2, "restarts": 1, "patience": 2, "queries": 5}
+QUICK = {
+    "steps": 3,
+    "bisections": 2,
+    "restarts": 1,
+    "patience": 2,
+    "queries": 5,
+    "initial": 4,
+    "tries": 5,
+    "samples": 4,
+}
 CASES = 10_000 if settings.default is not None and settings.default.max_examples > 200 else 200
 
 
@@ -76,6 +85,8 @@ def test_any_call_stays_in_ball_and_box(
     attack = built(name, ball, radii if eps == "own" else eps)
     if attack is None:
         return
+    if not getattr(getattr(attack, "search", None), "aims", True):
+        target = None  # by labels alone it would need points of the class
     net = Normed(prod(shape), classes, dtype)
     lo, hi = {
         "unit": (torch.tensor(0.0), torch.tensor(1.0)),
@@ -106,7 +117,7 @@ def test_any_call_stays_in_ball_and_box(
         assert (attack.threat.distance(result.x, x) <= radii + slack).all()
         assert torch.equal(result.x[radii == 0], x[radii == 0])
     else:
-        assert attack.threat.eps == inf
+        assert (result.distance <= attack.threat.eps).all()
     for field in ("success", "undecided", "already_met", "distance", "score", "forwards", "row"):
         assert getattr(result, field).shape == (n,), field
     assert not (result.success & result.undecided).any()

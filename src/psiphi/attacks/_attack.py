@@ -62,8 +62,8 @@ class Attack:
         reach, instead of any but `y`, or a name of `targets`. Row i depends on (`seed`, i) alone, not on
         `batch_size`; `rows` gives the i of each row where `x` is a part of a larger batch. `stop_early` lets a row
         leave once its goal holds; without it every row, the already misclassified too, takes all its steps
-        (adversarial training). `batch_size` is by default 96 on a CPU, where caches are small, up to 1024 there for small
-        rows that are only asked about, and 512 elsewhere.
+        (adversarial training). `batch_size` is by default 96 on a CPU, where caches are small, up to 1024 there for
+        small rows that are only asked about, and 512 elsewhere.
         `on_progress(finished, of)` is called as rows leave.
 
         The classifier is left as it was found: parameters, gradients, buffers, modes, random state.

@@ -264,7 +264,7 @@ def run(
 
 
 def _size(x: Tensor, needs: Needs) -> int:
-    """Rows of a pass. On a CPU few, since caches are small; questions about small rows are cheap, and more go at once."""
+    """Rows of a pass. On a CPU few, since caches are small, but more where small rows are only asked about."""
     if x.device.type != "cpu":
         return _LARGE
     if needs in ("gradient", "jacobian"):

@@ -29,12 +29,12 @@ def parse(text: str, network: nn.Module | None = None) -> Any:
     if plus:
         return Chain(parse(first, network), parse(second, network))
     head, *constraints = text.split() or [""]
-    name, _, rest = head.partition(":")
+    name, colon, rest = head.partition(":")
     make = _NAMES.get(name.lower())
     if name.lower() == "features" and network is None:
         raise ArgumentError("features are those of a network: give one, as in Features(network, eps=0.5).")
     try:
-        if make is None:
+        if make is None or (colon and not rest):
             raise ValueError
         threat: Any = make(rest, network)
         return Columns(threat, **dict(map(_constraint, constraints))) if constraints else threat
