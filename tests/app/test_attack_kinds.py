@@ -146,3 +146,10 @@ def test_a_transfer_table(psiphi: Any, runs: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "table" / "transfer.json").read_text())["rows"] == 12
     assert "noise" in psiphi.call(*words, *FEW).stdout
     assert "twice" in psiphi.call("transfer", other, other, code=2).stderr
+
+
+def test_a_universal_change_is_a_verb(psiphi: Any, runs: Path) -> None:
+    assert (
+        "psiphi universal"
+        in psiphi.call("attack", runs / "classifier", "--attack", "universal", code=2).stderr
+    )

@@ -35,6 +35,10 @@ def build(
     from psiphi.attacks.threats import parse
     from psiphi.basis.registry import attacks
 
+    if name == "universal":
+        raise ArgumentError(
+            "one change for all inputs has a verb of its own: psiphi universal RUN --threat linf:0.3."
+        )
     entry = attacks[name]
     takes = entry.parameters.get("threat")
     if takes is None and threat is not None:
