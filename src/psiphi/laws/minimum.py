@@ -15,7 +15,7 @@ from psiphi.basis.registry import attacks
 from psiphi.laws._law import Measured, at_most, law
 
 _BALLS = {"linf": Linf, "l2": L2, "l1": L1}
-_FEWER = {"carlini_wagner": {"steps": 30, "bisections": 2}, "ddn": {"steps": 60}, "fab": {"steps": 12}}
+_FEWER = {"carlini_wagner": {"steps": 24, "bisections": 2}, "ddn": {"steps": 40}, "fab": {"steps": 8}}
 _INTERIOR_ONLY = {"deepfool"}
 _SLACK = 1.05
 
