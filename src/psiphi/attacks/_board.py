@@ -34,6 +34,8 @@ class Board:
         best, higher = self.rank[rows], goals.above(merit, self.merit[rows])
         better = ((rank > best) | ((rank == best) & higher)).nonzero().squeeze(1)
         rows = rows[better]
+        if not len(rows):
+            return rows
         self.x[rows], self.rank[rows], self.merit[rows] = points[better], rank[better], merit[better]
         self.score[rows] = score[better]
         return rows
@@ -50,7 +52,7 @@ def later(rows: Tensor) -> Tensor:
 
 def _in_order(rows: Tensor, rank: Tensor, merit: Tensor) -> Tensor | None:
     """The numbers of each row's best point, in the order of the rows; None where that is all of them, as they are."""
-    if bool((rows[1:] > rows[:-1]).all()):
+    if len(rows) < 2 or bool((rows[1:] > rows[:-1]).all()):
         return None
     order = merit.argsort(stable=True)
     for key in (rank, rows):

@@ -17,6 +17,8 @@ from psiphi.formulas.calculus import per_row
 from psiphi.formulas.geometry import Box
 
 _TILES, _TINY = 5, 1e-12
+_AHEAD = 64  # steps whose draws are made at once
+_DRAWS = {"Linf": 2, "L2": 5, "L1": 5}  # of a step, beside a sign a channel
 
 
 class _Plan(NamedTuple):
@@ -37,7 +39,10 @@ class _Plan(NamedTuple):
 
 @dataclass(frozen=True)
 class _Squares:
-    """x, best and what lies within the walls of ball and box as images (b, c, h, w); `step` counts the points told."""
+    """x, best and what lies within the walls of ball and box as images (b, c, h, w); `step` counts the points told.
+
+    draws: of the steps from the last multiple of `_AHEAD` on, (b, _AHEAD, k).
+    """
 
     x: Tensor
     best: Tensor
@@ -45,10 +50,16 @@ class _Squares:
     high: Tensor
     score: Tensor
     step: Tensor
+    draws: Tensor
     threat: Any
     box: Box
     noise: Noise
     plan: _Plan
+
+    @property
+    def draw(self) -> Tensor:
+        """Those of this step, (b, k)."""
+        return self.draws[torch.arange(len(self.step), device=self.step.device), self.step % _AHEAD]
 
 
 @dataclass(frozen=True)
@@ -102,8 +113,8 @@ class Squares:
         image, low, high = (each.reshape(len(x), c, h, w) for each in (x, low, high))
         step = torch.zeros(len(x), dtype=torch.long, device=x.device)
         score = x.new_full((len(x),), -torch.inf)
-        plan = self._plan(shape, threat.norm, x)
-        s = _Squares(image, image, low, high, score, step, threat, box, noise, plan)
+        plan, draws = self._plan(shape, threat.norm, x), _drawn(noise, step, c + _DRAWS[threat.norm])
+        s = _Squares(image, image, low, high, score, step, draws, threat, box, noise, plan)
         return replace(s, best=_begun(s))
 
     def ask(self, s: _Squares, room: int) -> tuple[Tensor, Tensor]:
@@ -122,6 +133,8 @@ class Squares:
         best = torch.where(per_row(better, s.best), points.view_as(s.best), s.best)
         score, step = torch.where(better, answer.score, s.score), s.step + 1
         s = replace(s, best=best, score=score, step=step)
+        if len(fresh := (step % _AHEAD == 0).nonzero().squeeze(1)):
+            s.draws[fresh] = _drawn(s.noise.take(fresh), step[fresh], s.draws.shape[2])
         again = (step % self.queries == 0) & ~self.done(s)
         if again.any():
             best[again], score[again] = _begun(take(s, again.nonzero().squeeze(1))), -torch.inf
@@ -152,6 +165,13 @@ def _as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 3:
         return (1, *shape) if len(shape) == 2 else (1, 1, shape[0] if shape else 1)
     return shape[0], torch.Size(shape[1:-1]).numel(), shape[-1]
+
+
+def _drawn(noise: Noise, step: Tensor, k: int) -> Tensor:
+    """What rows at these steps draw then and at the steps to come, (b, _AHEAD, k)."""
+    rows = torch.arange(len(step), device=step.device).repeat_interleave(_AHEAD)
+    steps = step[:, None] + torch.arange(_AHEAD, device=step.device)
+    return noise.take(rows).each(steps.flatten()).uniform((k,)).view(len(step), _AHEAD, k)
 
 
 def _sign(draw: Tensor) -> Tensor:
@@ -185,8 +205,7 @@ def _placed(s: _Squares, level: Tensor, draw: Tensor) -> _Window:
 
 def _corners(s: _Squares, level: Tensor) -> Tensor:
     """The best image with a window of ±ε; the other signs where these would change nothing."""
-    c = s.x.shape[1]
-    draw = s.noise.each(s.step).uniform((2 + c,))
+    draw = s.draw
     mask, up = _placed(s, level, draw[:, :2]).mask, (draw[:, 2:] < 0.5)[..., None, None]
     points = torch.where(mask, torch.where(up, s.high, s.low), s.best)
     if len(idle := (points == s.best).flatten(1).all(1).nonzero().squeeze(1)):
@@ -202,7 +221,7 @@ def _moved(s: _Squares, level: Tensor) -> Tensor:
     windows; in L1 times c, as the code has it.
     """
     c, q = s.x.shape[1], 2 if s.threat.norm == "L2" else 1
-    draw = s.noise.each(s.step).uniform((5 + c,))
+    draw = s.draw
     here, there = (_placed(s, level, draw[:, k : k + 2]) for k in (0, 2))
     lobes, turned = s.plan.lobes, (draw[:, 4] < 0.5).long()
     row, column = here.row.clamp(0, lobes.shape[2] - 1), here.column.clamp(0, lobes.shape[3] - 1)
