@@ -108,7 +108,7 @@ def digits(given: Any, record: dict[str, Any]) -> None:
         })  # fmt: skip
     record["digits"] = lines
     print(
-        f"\ndigits, {len(x)} test images, convolutions, batches of {given.batch_size or BATCH}\n{table(lines)}"
+        f"\ndigits, {len(x)} test images, convolutions, batches of {given.batch_size or "the engine's own size"}\n{table(lines)}"
     )
 
 
