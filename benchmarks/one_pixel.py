@@ -107,9 +107,8 @@ def digits(given: Any, record: dict[str, Any]) -> None:
             "flips": str(int(result.broken.sum())), "accuracy": f"{result.accuracy:.2%}",
         })  # fmt: skip
     record["digits"] = lines
-    print(
-        f"\ndigits, {len(x)} test images, convolutions, batches of {given.batch_size or "the engine's own size"}\n{table(lines)}"
-    )
+    size = given.batch_size or "the engine's own size"
+    print(f"\ndigits, {len(x)} test images, convolutions, batches of {size}\n{table(lines)}")
 
 
 def main() -> None:
