@@ -45,8 +45,9 @@ SEARCHES = {
     "Palette": (s.Palette(), {"Pixels(1)"}),
     "Evolution": (s.Evolution(6, 2), {"Pixels", "Pixels(1)"}),
     "Penalty": (s.Penalty(4), {"Features"}),
+    "Hops": (s.Hops(2, initial=4), {"Linf", "L2"}),
 }
-MINIMUM = {"Crossing", "Bounce", "Sphere", "Lagrangian", "Hop"}
+MINIMUM = {"Crossing", "Bounce", "Sphere", "Lagrangian", "Hops"}
 
 
 def network() -> nn.Module:
