@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import psiphi as pp
+from helpers.web import serving
 from psiphi.access import black_box, white_box
 from psiphi.attacks import L1, L2, Linf, hop_skip_jump
 from psiphi.basis.errors import ArgumentError, ShapeError
@@ -174,26 +173,12 @@ def service():
     """A web service that answers {"x": …} with {"labels": …}."""
     net, state = network(), {"rows": 0}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            x = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["x"]
-            state["rows"] += len(x)
-            body = json.dumps({"labels": net(torch.tensor(x).double()).argmax(1).tolist()}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(x):
+        state["rows"] += len(x)
+        return 200, {"labels": net(torch.tensor(x).double()).argmax(1).tolist()}
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(answer) as url:
+        yield url, state
 
 
 def test_a_web_service_within_its_budget(service):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from psiphi.access import Access, white_box
-from psiphi.attacks import _curve, engine
+from psiphi.attacks import _calls, _curve
 from psiphi.attacks._protocols import Search, Threat, check_pair
 from psiphi.attacks._result import Result
 from psiphi.attacks._targets import Targets, as_target, check_targets
@@ -71,7 +71,7 @@ class Attack:
         """
         how = {"seed": seed, "batch_size": batch_size, "stop_early": stop_early, "on_progress": on_progress}
         chosen = self.targets if target is None else as_target(target)
-        return engine.attack(self, white_box(classifier), x, y, chosen, rows, how)
+        return _calls.attack(self, white_box(classifier), x, y, chosen, rows, how)
 
     def curve(
         self,

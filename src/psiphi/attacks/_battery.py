@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import Access, expectation, white_box
-from psiphi.attacks import _curve, engine
+from psiphi.attacks import _calls, _curve
 from psiphi.attacks._attack import Attack, Kind
 from psiphi.attacks._protocols import Threat
 from psiphi.attacks._result import Result
@@ -91,7 +91,7 @@ class Battery:
         draws and judged on another. Raises `AccessError` where no attack can do with what the access shows.
         """
         how = {"seed": seed, "batch_size": batch_size, "stop_early": stop_early, "on_progress": on_progress}
-        return engine.attack(self, self._access(classifier), x, y, as_target(target), rows, how, _worst)
+        return _calls.attack(self, self._access(classifier), x, y, as_target(target), rows, how, _worst)
 
     def curve(
         self,
@@ -161,7 +161,7 @@ def _worst(
         aim = attack.targets if target is None else target
         move = None if on_progress is None else _moved(on_progress, turn, len(places), many, len(mine))
         told = {**how, "on_progress": move, "spent": spent + kept}
-        return engine.attack(engine.part(attack, mine), access, x, y, aim, rows, told)
+        return _calls.attack(_calls.part(attack, mine), access, x, y, aim, rows, told)
 
     best = run(0, torch.arange(many), x, y, target, rows, torch.zeros(many, dtype=torch.long))
     by = torch.full_like(best.row, places[0])
@@ -184,7 +184,7 @@ def _worst(
         best = best.improved(mine, found, better)
         by[mine[better]] = places[turn]
     if kept:
-        best = engine.anew_judged(
+        best = _calls.anew_judged(
             battery.attacks[0], access, best, how["seed"], torch.zeros_like(best.forwards)
         )
     if on_progress is not None:

@@ -16,7 +16,13 @@ from psiphi.formulas import goals
 from psiphi.formulas.calculus import pulled_back
 
 SUCCESS, UNDECIDED = 2, 1
+_ROUNDED = 1e-6
 _FEW = 9  # gradients a point that a batch has room for
+
+
+def within(distance: Tensor, eps: Any) -> Tensor:
+    """Whether a minimum-norm attack's distance is one of the radius; the least change ends on it, up to rounding."""
+    return distance <= eps * (1 + _ROUNDED)
 
 
 class Board:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from psiphi.attacks import _files, _rows, _targets
+from psiphi.attacks._board import within
 from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.provenance import provenance
@@ -97,7 +98,7 @@ class Curve:
                 f"a {result.kind} attack tells of one radius only; attack.curve tries several."
             )
         clean, stands = ~result.already_wrong.cpu(), result.robust.cpu()
-        far = result.distance.cpu().double()[:, None] > radii * (1 + 1e-6)
+        far = ~within(result.distance.cpu().double()[:, None], radii)
         spent = (result.forwards.cpu(), result.backwards.cpu(), result.row.cpu())
         robust = (stands[:, None] | far) & clean[:, None]
         return Curve(radii, robust, clean, *spent, provenance=result.provenance)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import Access
-from psiphi.attacks._board import SUCCESS, Board, Judge, later
+from psiphi.attacks._board import SUCCESS, Board, Judge, later, within
 from psiphi.attacks._protocols import join, take
 from psiphi.basis.noise import Noise
 from psiphi.formulas.geometry import Box
@@ -84,7 +84,7 @@ class Loop:
         )
         if self.minimum:
             new |= (rank == SUCCESS) & (-distance.to(board.merit) > board.merit[rows])
-            new &= distance <= threat.eps * (1 + 1e-6)
+            new &= within(distance, threat.eps)
         if len(new := new.nonzero().squeeze(1)):
             sent = self.judge.ledger.forwards[rows[new]] - later(rows)[new]
             board.trace.append(torch.stack((rows[new], sent, distance[new]), 1).double().cpu())
@@ -181,7 +181,7 @@ class Loop:
         """Of a minimum-norm attack with a radius: what lies beyond it goes to the nearest point within."""
         if not self.minimum:
             return
-        far = self.threat.distance(self.board.x, self.x) > self.threat.eps * (1 + 1e-6)
+        far = ~within(self.threat.distance(self.board.x, self.x), self.threat.eps)
         if len(rows := far.nonzero().squeeze(1)):
             threat = take(self.threat, rows)
             points = threat.project(self.board.x[rows], self.x[rows], self.walls)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from psiphi.attacks._board import within
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.formulas.intervals import wilson
@@ -76,14 +77,14 @@ def distances(result: Result, queries: Sequence[int]) -> Tensor:
 def shares(result: Result, queries: Sequence[int], eps: float) -> Tensor:
     """See `Result.success_at`."""
     near = distances(result, queries)[~result.already_met.cpu()]
-    return (near.isfinite() & (near <= eps * (1 + 1e-6))).double().mean(0)
+    return (near.isfinite() & within(near, eps)).double().mean(0)
 
 
 def curve(result: Result, queries: Sequence[int] | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """See `Result.query_curve`."""
     if queries is None:
         trace = torch.zeros(0, 3) if result.trace is None else result.trace.cpu()
-        near = trace[:, 2] <= eps * (1 + 1e-6)
+        near = within(trace[:, 2], eps)
         first = torch.full((len(result),), inf, dtype=torch.float64)
         first.scatter_reduce_(0, _places(result, trace)[near], trace[near, 1].double(), "amin")
         queries = first[first.isfinite()].unique().long().tolist() or [1]
