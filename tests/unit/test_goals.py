@@ -15,6 +15,9 @@ from psiphi.formulas.intervals import clopper_pearson, wilson
 GEN = torch.Generator().manual_seed(0)
 
 
+OF_LABELS = [goals.cross_entropy, goals.margin, goals.dlr]
+
+
 def logits(n: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     z = 3 * torch.randn(n, k, dtype=torch.float64, generator=GEN)
     y = torch.randint(k, (n,), generator=GEN)
@@ -81,7 +84,7 @@ def test_dlr_ignores_shift_and_scale(k):
 
 
 @pytest.mark.parametrize("k", [2, 3, 4, 10])
-@pytest.mark.parametrize("goal", [*goals.GOALS.values(), goals.least_likely], ids=lambda goal: goal.__name__)
+@pytest.mark.parametrize("goal", [*OF_LABELS, goals.least_likely], ids=lambda goal: goal.__name__)
 def test_gradients_are_those_of_finite_differences(goal, k):
     z, y, t = logits(20, k)
     z.requires_grad_()
@@ -90,7 +93,7 @@ def test_gradients_are_those_of_finite_differences(goal, k):
 
 
 @pytest.mark.parametrize("k", [2, 3, 10])
-@pytest.mark.parametrize("goal", goals.GOALS.values(), ids=lambda goal: goal.__name__)
+@pytest.mark.parametrize("goal", OF_LABELS, ids=lambda goal: goal.__name__)
 def test_a_goal_is_above_its_value_at_a_tie_once_it_holds(goal, k):
     """ln 2 at least for the untargeted cross-entropy, whose other classes add up; the ratios have the margin's sign."""
     z, y, t = logits(300, k)
@@ -117,7 +120,7 @@ def test_goals_have_names():
     assert goals.named("dlr") is goals.dlr
     assert goals.named(goals.margin) is goals.margin
     with pytest.raises(
-        ArgumentError, match="no goal is called 'dl'; give cross_entropy, margin, dlr, or a function"
+        ArgumentError, match="no goal is called 'dl'; give cross_entropy, margin, dlr, kl, or a function"
     ):
         goals.named("dl")
 
@@ -161,3 +164,13 @@ def test_intervals_refuse_nonsense():
         for interval in (wilson, clopper_pearson):
             with pytest.raises(ArgumentError, match=r"got"):
                 interval(hits, n, level)
+
+
+@pytest.mark.parametrize("k", [2, 10])
+def test_kl_is_torchs_and_leaves_the_clean_answer(k):
+    z, clean, _ = logits(50, k)[0], logits(50, k)[0].flip(0) * 2, None
+    theory = F.kl_div(z.log_softmax(1), clean.log_softmax(1), log_target=True, reduction="none").sum(1)
+    assert_close(goals.kl(z, clean), theory)
+    assert_close(goals.kl(clean + 3, clean), torch.zeros(50).to(clean))
+    assert goals.named("kl") == goals.Relative(goals.kl)
+    assert repr(goals.named("kl")) == "kl"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from psiphi.access import Access, Ledger, Reply
 from psiphi.attacks._protocols import Answer, Needs, take
+from psiphi.basis.errors import ArgumentError
 from psiphi.formulas import goals
 from psiphi.formulas.calculus import pulled_back
 
@@ -84,6 +85,7 @@ class Judge:
     confidence: float = 0.0
     classes: int | None = None
     loose: bool = False  # any class but the label counts, whatever the target
+    clean: Tensor | None = None  # logits of the clean rows (n, K), for a goal that compares with them
 
     def room(self, gradients: int = 1) -> int:
         """How many points fit into a pass: fewer where each is sent several times, or has many gradients."""
@@ -101,15 +103,26 @@ class Judge:
             standing, score = SUCCESS * holds.long(), (2 * holds.to(self.dtype) - 1).mean(0)
         elif (m := len(said)) == 1:
             rank = goals.standing(said[0], y, aim, self.confidence)
-            return rank, self.goal(said[0], y, target) if score is None else score, (rank == SUCCESS).double()
+            score = self.score(said[0], rows, y, target) if score is None else score
+            return rank, score, (rank == SUCCESS).double()
         else:
             logits, y, target = said.flatten(0, 1), y.repeat(m), None if target is None else target.repeat(m)
             aim = None if self.loose else target
             standing = goals.standing(logits, y, aim, self.confidence).unflatten(0, (m, len(rows)))
-            score = self.goal(logits, y, target).unflatten(0, (m, len(rows))).mean(0)
+            score = self.score(logits, rows.repeat(m), y, target).unflatten(0, (m, len(rows))).mean(0)
         holds, open_ = (standing == SUCCESS).double().mean(0), (standing >= UNDECIDED).double().mean(0)
         rank = torch.where(holds > 0.5, SUCCESS, (open_ > 0.5).long() * UNDECIDED)
         return rank, score, holds
+
+    def score(self, logits: Tensor, rows: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+        """The goal's score of each of the logits (b, K)."""
+        if not isinstance(self.goal, goals.Relative):
+            return self.goal(logits, y, target)
+        if self.clean is None:
+            raise ArgumentError(
+                f"the goal {self.goal!r} compares logits, and only labels are shown: use margin."
+            )
+        return self.goal.score(logits, self.clean[rows])
 
     def sent(self, points: Tensor, rows: Tensor) -> Tensor:
         """The inputs that points of the threat's chart stand for."""
@@ -142,7 +155,7 @@ class Judge:
             inputs = self.sent(chart, rows)
         sent = inputs.detach()
         if needs == "gradient":
-            reply = self.access.climb(sent, lambda logits: self.goal(logits, y, target), rows)
+            reply = self.access.climb(sent, lambda logits: self.score(logits, rows, y, target), rows)
         elif needs == "jacobian":
             reply = self.access.slopes(sent, lambda logits: goals.gaps(logits, y, target, rivals), rows)
         else:

@@ -37,7 +37,7 @@ def pgd(
     """Projected gradient descent on the negative loss: v ← Π(v + α d(∇_v loss)), from a random start.
 
     step      by default 2.5 ε/steps
-    goal      cross_entropy, margin or dlr by name, or a function (logits, y, target) -> scores (b,) to raise
+    goal      cross_entropy, margin, dlr or kl by name, or a function (logits, y, target) -> scores (b,) to raise
     momentum  μ, as in `iterative_fgsm`
     sparsity  of an L1 threat: the share of the coordinates that one step moves, equally far, instead of the steepest
               and what a wall leaves length for (0.01 is published); no exact rest at an optimum

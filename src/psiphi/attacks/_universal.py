@@ -97,6 +97,8 @@ class Universal:
             raise ArgumentError(f"{self.threat!r} has no radius: give one, e.g. Linf(0.1).")
         if self.random_place and not self.replaces:
             raise ArgumentError(f"random_place is of a Patch without eps; got {self.threat!r}.")
+        if isinstance(self.goal, goals.Relative):
+            raise ArgumentError(f"a universal change raises a score of labels; got the goal {self.goal!r}.")
         if self.lr is not None and not 0 < self.lr < inf:
             raise ArgumentError(f"lr is a finite length above 0; got {self.lr!r}.")
         if not 0 <= self.momentum < 1:

@@ -20,6 +20,7 @@ from psiphi.attacks._result import Result
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 from psiphi.basis.provenance import provenance
+from psiphi.formulas.goals import Relative
 
 if TYPE_CHECKING:
     from psiphi.attacks._attack import Attack
@@ -68,7 +69,8 @@ def run(
         classes = _classes(access, x, said)
         truth = _answers(said) if y is None else y
         checks.check_classes(truth, classes, "y" if y is not None else "the classifier's own answer")
-        shown = _shown(access, x, said, size) if isinstance(target, str) or callable(target) else said
+        wanted = isinstance(target, str) or callable(target) or isinstance(attack.goal, Relative)
+        shown = _shown(access, x, said, size) if wanted else said
         target = _targets.resolve(target, shown, truth, noise, classes)
         if y is not None:
             _targets.check_other(target, y)
@@ -89,6 +91,7 @@ def run(
             attack.confidence,
             classes,
             loose,
+            shown.mean(0) if isinstance(attack.goal, Relative) and shown.ndim == 3 else None,
         )
         every = torch.arange(len(x), device=x.device)
         wrong, _, errs = replace(judge, target=None, confidence=0.0).rate(said, every)

@@ -6,6 +6,7 @@ All take logits (b, K), labels `y` (b,) and, for a targeted attack, classes `tar
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +16,19 @@ from psiphi.basis.errors import ArgumentError
 
 Logits = Float[Tensor, "b k"]
 Labels = Int[Tensor, " b"]
-Goal = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True, repr=False)
+class Relative:
+    """A goal that compares logits with those of the clean input: score(logits (b, K), clean (b, K)) -> (b,)."""
+
+    score: Callable[[Tensor, Tensor], Tensor]
+
+    def __repr__(self) -> str:
+        return self.score.__name__
+
+
+Goal = Callable[[Tensor, Tensor, Tensor | None], Tensor] | Relative
 
 _RELATIVE = 1e-5 / torch.finfo(torch.float32).eps
 
@@ -78,6 +91,16 @@ def least_likely(logits: Logits, y: Labels, target: Labels | None = None) -> Flo
     return cross_entropy(logits, y, logits.scatter(1, y.unsqueeze(1), torch.inf).argmin(1))
 
 
+def kl(logits: Logits, clean: Logits) -> Float[Tensor, " b"]:
+    """KL(p(x) ‖ p(x')) = Σ_k p_k (ln p_k − ln p'_k), p the softmax of the clean logits, p' that of these: no label.
+
+    Source: Zhang et al., "Theoretically principled trade-off between robustness and accuracy", 2019, eq. 5; Miyato
+    et al., "Virtual adversarial training", 2019, eq. 5.
+    """
+    own, other = clean.log_softmax(1), logits.log_softmax(1)
+    return (own.exp() * (own - other)).sum(1)
+
+
 def tolerance(logits: Logits) -> Float[Tensor, " b"]:
     """The margin that rounding could make: max(1e-5 max_j |z_j|, tiny), the 1e-5 scaled with the dtype."""
     kind = torch.finfo(logits.dtype)
@@ -120,14 +143,14 @@ def gaps(
     return others - _pick(logits, y).unsqueeze(1)
 
 
-GOALS: dict[str, Goal] = {each.__name__: each for each in (cross_entropy, margin, dlr)}
+GOALS: dict[str, Goal] = {each.__name__: each for each in (cross_entropy, margin, dlr)} | {"kl": Relative(kl)}
 
 
 def named(goal: str | Goal) -> Goal:
-    """The goal of this name; a function (logits, y, target) -> scores (b,) is itself."""
+    """The goal of this name; a function (logits, y, target) -> scores (b,), or a `Relative`, is itself."""
     if isinstance(goal, str) and goal in GOALS:
         return GOALS[goal]
-    if callable(goal):
+    if callable(goal) or isinstance(goal, Relative):
         return goal
     raise ArgumentError(
         f"no goal is called {goal!r}; give {', '.join(GOALS)}, or a function (logits, y, target) -> scores."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,20 +13,35 @@ from psiphi.basis.errors import DataError
 from psiphi.models._base import Model, verb
 from psiphi.parts import Batch, Clock, Player, Statistics, adam
 
+Loss = Callable[[Any, Batch, Clock], dict[str, Tensor]]
+
 
 class Classifier(Model):
-    """A network on standardised data; calling it gives logits (B, classes)."""
+    """A network on standardised data; calling it gives logits (B, classes).
 
-    def __init__(self, statistics: Statistics, classes: int, network: nn.Module, *, optimizer: adam = adam()):  # noqa: B008
+    loss: (classifier, batch, clock) -> dict with "loss" and what else the history is to show, the cross-entropy unless
+    given.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        classes: int,
+        network: nn.Module,
+        *,
+        optimizer: adam = adam(),  # noqa: B008
+        loss: Loss | None = None,
+    ):
         super().__init__(statistics)
         self.classes, self.network, self.optimizer = classes, network, optimizer
+        self.loss = loss or cross_entropy_loss
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, *shape) -> (B, classes)."""
         return self.network(self.statistics(x))
 
     def players(self) -> list[Player]:
-        return [Player(self, _loss, self.optimizer)]
+        return [Player(self, self.loss, self.optimizer)]
 
     @verb
     def predict(self, x: Any) -> Tensor:
@@ -33,7 +49,8 @@ class Classifier(Model):
         return self._map(lambda part: self(part).argmax(1), x)
 
 
-def _loss(model: Any, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+def cross_entropy_loss(model: Any, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+    """−ln softmax(f(x))_y, the mean over rows whose label is known, and the share of them that are right."""
     if batch.y is None:
         raise DataError("a classifier needs labels: pass y, or data with labels.")
     known = batch.y >= 0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from psiphi.basis.errors import ArgumentError
-from psiphi.parts import Clock
+from psiphi.parts import Batch, Clock
 from psiphi.training._history import History, Row
 
 
@@ -23,18 +23,21 @@ class Moment:
 
 
 Callback = Callable[[Moment], str | None]
+Monitor = Callable[[nn.Module, Batch], Tensor]
 
 
 @dataclass(frozen=True)
 class early_stopping:
     """Stop when `column` has not improved by more than `least` for `patience` rows.
 
-    It reads the history alone, so that a resumed run stops where the whole one does.
+    higher: whether more is better, as of a monitor. It reads the history alone, so that a resumed run stops where the
+    whole one does.
     """
 
     patience: int = 10
     column: str = "validation_loss"
     least: float = 0.0
+    higher: bool = False
 
     def __call__(self, moment: Moment) -> str | None:
         if self.column not in moment.history.last:
@@ -42,7 +45,7 @@ class early_stopping:
                 f"early stopping waits for {self.column}, which this training does not measure (it has "
                 f"{', '.join(moment.history.last)}): name another column, or leave it out."
             )
-        values = moment.history[self.column]
+        values = [-v if self.higher else v for v in moment.history[self.column]]
         best = 0
         for i, value in enumerate(values):
             if value < values[best] - self.least:

@@ -21,7 +21,7 @@ from psiphi.data import fingerprint
 from psiphi.data.statistics import measure
 from psiphi.data.streams import Indexed, Sampler, Source, as_source, check_finite
 from psiphi.parts import adam
-from psiphi.training._callbacks import Callback
+from psiphi.training._callbacks import Callback, Monitor
 from psiphi.training._history import History
 from psiphi.training._loop import Loop, Plan
 from psiphi.training._world import world
@@ -50,12 +50,15 @@ def fit(
     optimizer: adam | dict[str, Any] | None = None,
     ema: float | None = None,
     checkpoint_every: float = 10.0,
+    monitor: Monitor | None = None,
 ) -> History:
     """Train the model in place and return the history; the model ends on the device it came from.
 
     x: array, tensor, `data.load` result, Split, Dataset, DataLoader, or a sampler `(n, noise) -> batch`; y: labels,
     −1 = unknown. validation: the same kinds (a `data.load` result brings its own); the weights best on it are kept,
-    but for models that play against a critic, whose losses do not say which are.
+    but for models that play against a critic, whose losses do not say which are. monitor: `(model, batch)` -> (B,) or
+    (), of which more is better: its mean over the validation rows, the column `validation_<name>`, then chooses the
+    weights, e.g. `defenses.robust_accuracy(attack)`.
     epochs or steps: how long (30 epochs unless given); batch_size: rows a process. lr, optimizer, ema: in place of
     the model's own; a dict such as {"clip": 1.0} changes each player's own optimiser. device: CUDA where there is one
     unless given; devices: processes, by the script launcher.
@@ -78,6 +81,8 @@ def fit(
     source = as_source(x, y, check=False)
     held = None if validation is None else as_source(validation, check=not _takes_missing(model))
     _check_shapes(model, source, held)
+    if monitor is not None and held is None:
+        raise ArgumentError("monitor= is measured on held-out rows: give some as validation=(x, y).")
     home = model.device
     if torch.is_inference_mode_enabled():
         raise ArgumentError("fit cannot train inside torch.inference_mode(): call it outside.")
@@ -100,7 +105,7 @@ def fit(
             plan = Plan(
                 epochs=epochs, steps=steps, batch_size=batch_size, lr=lr, seed=seed, optimizer=optimizer, ema=ema,
                 folder=folder, resume=resume, callbacks=tuple(callbacks), quiet=quiet, facts=facts,
-                checkpoint_every=checkpoint_every,
+                checkpoint_every=checkpoint_every, monitor=monitor,
             )  # fmt: skip
             if hasattr(model, "solve"):
                 _solve(model, source, history)

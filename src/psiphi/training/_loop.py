@@ -20,7 +20,7 @@ from psiphi.data.streams import Indexed, Source
 from psiphi.parts import Clock, adam
 from psiphi.parts.clock import END
 from psiphi.training import _checkpoint as checkpoint
-from psiphi.training._callbacks import Callback, Moment
+from psiphi.training._callbacks import Callback, Moment, Monitor
 from psiphi.training._feed import Feed
 from psiphi.training._history import History, Row
 from psiphi.training._meter import Meter
@@ -48,6 +48,7 @@ class Plan:
     quiet: bool
     facts: dict[str, Any]
     checkpoint_every: float
+    monitor: Monitor | None = None
 
 
 class Loop:
@@ -138,12 +139,17 @@ class Loop:
             if self.held is not None:
                 row |= {f"validation_{name}": value for name, value in self._validate(self.held).items()}
             self.history.rows.append({**row, "seconds": seconds})
-            value = row.get("validation_loss")
-            if value is not None and (
-                self.history.best is None or value < self.history.best["validation_loss"]
-            ):
+            merit = self._merit(row)
+            if merit is not None and (self.history.best is None or merit > self._merit(self.history.best)):
                 self.history.best, self.best = row, checkpoint.snapshot(self.model)
         return row
+
+    def _merit(self, row: Row) -> Any:
+        """What chooses the weights, more is better; None where nothing does."""
+        if self.plan.monitor is not None:
+            return row[f"validation_{_name(self.plan.monitor)}"]
+        loss = row.get("validation_loss")
+        return None if loss is None else -loss
 
     def _diverged(self, culprits: list[str], means: dict[str, float]) -> None:
         self.model.load_state_dict(self.good)
@@ -185,6 +191,9 @@ class Loop:
             batch, _ = next(batches)
             for seat in self.seats:
                 meter.add(self._named(seat, seat.player.loss(seat.player.module, batch, END)), len(batch))
+            if self.plan.monitor is not None:
+                found = torch.as_tensor(self.plan.monitor(self.model, batch))
+                meter.add({_name(self.plan.monitor): found.to(self.model.dtype).mean()}, len(batch))
         self.model.train()
         means, _ = meter.means(self.world)
         return means  # of several players none is the loss by which to choose weights
@@ -233,6 +242,10 @@ class Loop:
         if self.best is not None:
             self.model.load_state_dict(self.best)
         self.model.eval()
+
+
+def _name(monitor: Monitor) -> str:
+    return getattr(monitor, "__name__", type(monitor).__name__)
 
 
 def _on_device(source: Source, device: torch.device) -> Source:

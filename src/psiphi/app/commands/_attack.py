@@ -51,7 +51,7 @@ def attack(
     restarts: Annotated[int | None, typer.Option(help="Random starts a row.", rich_help_panel=SEARCH)] = None,
     goal: Annotated[
         str | None,
-        typer.Option(help="Score to raise: cross_entropy, margin or dlr.", rich_help_panel=SEARCH),
+        typer.Option(help="Score to raise: cross_entropy, margin, dlr or kl.", rich_help_panel=SEARCH),
     ] = None,
     confidence: Annotated[
         float | None, typer.Option(help="Margin to reach, where it has one.", rich_help_panel=SEARCH)
