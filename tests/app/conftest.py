@@ -25,7 +25,7 @@ def ask(*words: object, code: int = 0) -> Any:
     return json.loads(call(*words, "--json", code=code).stdout)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def psiphi() -> Any:
     return SimpleNamespace(call=call, ask=ask)
 

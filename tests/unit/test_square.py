@@ -9,10 +9,13 @@ from torch.testing import assert_close
 
 from psiphi.access import black_box, white_box
 from psiphi.attacks import L1, L2, Attack, Linf, square
+from psiphi.attacks._protocols import Answer, take
 from psiphi.attacks.searches import Squares
 from psiphi.basis.errors import ArgumentError
+from psiphi.basis.noise import Noise
 from psiphi.basis.registry import attacks
 from psiphi.formulas import goals, windows
+from psiphi.formulas.geometry import Box
 
 BALLS = {"linf": Linf(0.2), "l2": L2(0.9), "l1": L1(2.5)}
 EACH = pytest.mark.parametrize("ball", BALLS)
@@ -188,3 +191,41 @@ def test_it_says_what_it_needs():
 
     with pytest.raises(ArgumentError, match="balls of Linf, L2, L1"):
         Attack(Other(0.1), goals.margin, Squares())
+
+
+@pytest.mark.parametrize("ball", [Linf(0.2), L2(0.9), L1(4.0)], ids=repr)
+def test_asking_ahead_is_the_same_walk_and_does_not_know_the_batch(ball):
+    """Each step's point is that of one query at a time; only what lies behind a success is sent for nothing."""
+    net, x = network((1, 6, 6)).double(), data(7, 1, 6, 6).double()
+    y = net(x).argmax(1)
+
+    def score(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return goals.margin(net(points), labels)
+
+    ends = []
+    for ahead, room in ((1, 512), (16, 512), (16, 20)):
+        search = Squares(150, restarts=2, ahead=ahead)
+        threat, noise = ball.expand(x), Noise.of(3, len(x), dtype=x.dtype)
+        s, turns = search.start(x, y, threat, Box(0, 1), noise), 0
+        with torch.no_grad():
+            while not search.done(s).all():
+                left = (~search.done(s)).nonzero().squeeze(1)
+                part = take(s, left)
+                points, owner = search.ask(part, room)
+                value = score(points, y[left][owner])
+                told = search.tell(part, points, owner, Answer(value, value > 0))
+                for name in ("best", "score", "step", "failed", "draws"):
+                    getattr(s, name)[left] = getattr(told, name)
+                turns += 1
+        ends.append((s.best, s.score, turns))
+    assert ends[1][2] < 0.8 * ends[0][2]
+    for best, score_, _ in ends[1:]:
+        assert_close(best, ends[0][0], atol=1e-12, rtol=0)
+        assert_close(score_, ends[0][1], atol=1e-12, rtol=0)
+    attack = square(ball, 120, ahead=16)
+    whole = attack(net, x, stop_early=False)
+    parts = attack(net, x, stop_early=False, batch_size=3)
+    for name in ("x", "score", "forwards"):
+        assert_close(getattr(parts, name), getattr(whole, name), atol=1e-12, rtol=0)
+    box = black_box(net, "scores", budget=200)
+    assert torch.equal(attack(box, x).forwards, square(ball, 120)(box, x).forwards)

@@ -87,6 +87,10 @@ class BlackBox:
     def rows(self) -> int:
         return self.pipe.rows
 
+    @property
+    def refusal(self) -> int | None:
+        return self.pipe.refusal
+
     def points(self, x: Any) -> Tensor:
         """`x` checked; a module's device and dtype."""
         return self.pipe.points(x)

@@ -78,6 +78,10 @@ class Expectation:
     def box(self) -> Box:
         return self.inner.box
 
+    @property
+    def refusal(self) -> int | None:
+        return self.inner.refusal
+
     def points(self, x: Any) -> Tensor:
         """`x` checked, on the model's device and in its dtype."""
         return self.inner.points(x)

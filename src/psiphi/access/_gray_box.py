@@ -161,6 +161,10 @@ class GrayBox:
         return self._white.box
 
     @property
+    def refusal(self) -> int | None:
+        return self.oracle.refusal
+
+    @property
     def rows(self) -> int:
         """Rows that attacks sent to the surrogate."""
         return self._white.rows

@@ -40,6 +40,11 @@ class Pipe:
         scaled = "" if self.mean is None and self.std is None else f", mean={self.mean}, std={self.std}"
         return f"{name}, bounds=({checks.shown(self.box.lo)}, {checks.shown(self.box.hi)}){scaled}"
 
+    @property
+    def refusal(self) -> int | None:
+        """The class, its last one, by which the model refuses to answer; None where it always answers."""
+        return getattr(self.model, "refusal", None)
+
     def points(self, x: Any) -> Tensor:
         """`x` checked, on the model's device and in its dtype; the box goes there too."""
         like = next(self._floats(), None)

@@ -62,6 +62,11 @@ class Access(Protocol):
         ...
 
     @property
+    def refusal(self) -> int | None:
+        """The class, the last one, by which the classifier refuses to answer; None where it always answers."""
+        ...
+
+    @property
     def box(self) -> Box:
         """The walls of the data."""
         ...

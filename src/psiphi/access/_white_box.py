@@ -58,6 +58,10 @@ class WhiteBox:
     def rows(self) -> int:
         return self.pipe.rows
 
+    @property
+    def refusal(self) -> int | None:
+        return self.pipe.refusal
+
     def points(self, x: Any) -> Tensor:
         """`x` checked, on the model's device and in its dtype."""
         return self.pipe.points(x)

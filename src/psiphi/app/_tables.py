@@ -6,13 +6,12 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psiphi.app import _console as out
+from psiphi.app import _pages as pages
 from psiphi.basis import files
-from psiphi.basis.provenance import versions
 
 if TYPE_CHECKING:
     from psiphi.app._judge import Judged
@@ -193,15 +192,4 @@ def write(path: Path, title: str, tables: Sequence[Table | None], said: Sequence
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([shown[0][0], *shown[0][1]])
         return files.write(path, text.getvalue())
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    home = resources("psiphi.app") / "templates"
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    template = environment.from_string((home / "tables.html.j2").read_text(encoding="utf-8"))
-    css = Markup((home / "report.css").read_text(encoding="utf-8"))
-    return files.write(
-        path, template.render(css=css, title=title, tables=shown, said=said, versions=versions())
-    )
+    return files.write(path, pages.rendered("tables.html.j2", title=title, tables=shown, said=said))

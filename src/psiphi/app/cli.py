@@ -15,10 +15,12 @@ from psiphi.app import _launch
 from psiphi.app.commands._apply import apply
 from psiphi.app.commands._attack import attack
 from psiphi.app.commands._compare import compare
+from psiphi.app.commands._defend import defend
 from psiphi.app.commands._evaluate import evaluate
 from psiphi.app.commands._impute import impute
 from psiphi.app.commands._lists import data, models
 from psiphi.app.commands._merge import merge
+from psiphi.app.commands._poison import poison
 from psiphi.app.commands._repro import repro
 from psiphi.app.commands._sample import sample
 from psiphi.app.commands._tour import tour
@@ -119,7 +121,9 @@ for verb in (
     attack,
     universal,
     transfer,
+    defend,
     merge,
+    poison,
     verify,
     repro,
     models,

@@ -96,7 +96,9 @@ def on_paper(page: np.ndarray) -> np.ndarray:
     if page.shape[-1] not in (2, 4):
         return page
     colour, alpha = page[..., :-1].astype(np.float32), page[..., -1:].astype(np.float32) / 255
-    return np.rint(np.broadcast_to(colour * alpha + 255 * (1 - alpha), (*page.shape[:2], 3))).astype(np.uint8)
+    return np.rint(np.broadcast_to(colour * alpha + 255 * (1 - alpha), (*page.shape[:-1], 3))).astype(
+        np.uint8
+    )
 
 
 def save_grid(
@@ -106,6 +108,18 @@ def save_grid(
     tiles = cells(x, low, high)
     tiles = as_ink(tiles) if tiles.shape[-1] == 1 else tiles
     page = on_paper(grid(tiles, columns or ceil(sqrt(len(tiles)))))
+    files.write(path, png(page, max(1, round(640 / page.shape[1]))))
+
+
+def save_poisons(path: str | Path, base: Tensor, poison: Tensor, low: float = 0.0, high: float = 1.0) -> None:
+    """Write bases, poisons and their differences, three rows of n images each, as one PNG."""
+    import torch
+
+    change = poison - base
+    tint = on_paper(as_change(change, float(change.abs().max())))
+    shown = cells(torch.cat([base, poison]), low, high)
+    shown = on_paper(as_ink(shown)) if shown.shape[-1] == 1 else shown
+    page = grid(np.concatenate([shown, tint]), len(base))
     files.write(path, png(page, max(1, round(640 / page.shape[1]))))
 
 

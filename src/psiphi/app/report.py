@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files as resources
 from math import isfinite, log
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from psiphi.app import _attacked as attacked
 from psiphi.app import _console as console
 from psiphi.app import _figures as figures
+from psiphi.app import _pages as pages
 from psiphi.app import fields, gallery, modes_map, pictures, plots
 from psiphi.app._judge import GRAY_ALONE
 from psiphi.app._story import Story
@@ -44,24 +44,18 @@ def write(folder: Path, story: Story) -> Path:
 
 def render(story: Story, examples: list[gallery.Example] | None = None) -> str:
     """The page."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     examples = _examples(story) if examples is None else examples
-    home = resources("psiphi.app") / "templates"
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters |= {
+    filters = {
         "number": console.number, "share": console.percent, "law": _law, "error": _error, "heading": heading,
         "log": log,
     }  # fmt: skip
     told = {"modes": story.maps, "downhill": story.downhill}
-    template = environment.from_string((home / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup((home / "report.css").read_text(encoding="utf-8")),
+    return pages.rendered(
+        "report.html.j2",
+        filters,
         sections=[each for each in SECTIONS if each[0] not in told or told[each[0]]],
-        versions=versions(),
         story=story,
         examples=examples,
         gray_alone=GRAY_ALONE,

@@ -16,6 +16,7 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.registry import attacks
 
 _DRAWS = 20
+_AHEAD = 16
 
 
 @attacks.register
@@ -33,7 +34,8 @@ def auto(threat: Threat, version: str = "standard", steps: int = 100, queries: i
     steps    of each walk of `apgd` and `fab`
     queries  of `square`
 
-    Forwards a row that stands all of `standard`: 10 (steps + 2) of `apgd`, 9 (steps + 4) of `fab`, queries + 1;
+    Forwards a row that stands all of `standard`: 10 (steps + 2) of `apgd`, 9 (steps + 4) of `fab`, queries + 1 and
+    what `square` sends ahead;
     backwards 19 steps.
 
     Sources: Croce, Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -53,13 +55,13 @@ def _standard(threat: Threat, steps: int, queries: int) -> list[Attack]:
     return [
         _ascent(threat, steps, 5 if isinstance(threat, L1) else 1),
         *_targeted(threat, steps),
-        square(threat, queries),
+        square(threat, queries, ahead=_AHEAD),
     ]
 
 
 def _plus(threat: Threat, steps: int, queries: int) -> list[Attack]:
     free = [_ascent(threat, steps, 5), _ascent(threat, steps, 5, "dlr"), fab(threat, steps, restarts=5)]
-    return [*free, square(threat, queries), *_targeted(threat, steps)]
+    return [*free, square(threat, queries, ahead=_AHEAD), *_targeted(threat, steps)]
 
 
 def _random(threat: Threat, steps: int, queries: int) -> list[Attack]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import Access
+from psiphi.access._refusal import answering
 from psiphi.attacks import _rows, _targets
 from psiphi.attacks._board import SUCCESS, UNDECIDED, Judge
 from psiphi.attacks._protocols import take
@@ -134,6 +135,7 @@ def anew_judged(attack: Attack, access: Access, best: Result, seed: int, before:
     x = access.points(best.x)
     every, label = torch.arange(len(x), device=x.device), best.label.to(x.device)
     target = best.target.to(x.device) if best.targeted and best.target is not None else None
+    access = answering(access, label)
     with access.session(x, mix(seed, "anew")) as ledger:
         ledger.forwards = ledger.forwards + (before + best.forwards).to(x.device)
         size = best.provenance["batch_size"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,7 +91,10 @@ class Loop:
 
     def move(self, waiting: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Let the search move the rows; returns their last points that nobody has judged yet, with the rows."""
-        search, rivals, total = self.attack.search, self.rivals, len(waiting)
+        search: Any = self.attack.search
+        if hasattr(search, "ahead") and (self.access.recorded or self.access.budget is not None):
+            search = replace(search, ahead=1)
+        rivals, total = self.rivals, len(waiting)
         room = self.judge.room(rivals or 1)
         unjudged, state, rows = [], None, waiting[:0]
         while remaining := len(rows) + len(waiting):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from psiphi.access import Access, white_box
 from psiphi.access import _checks as checks
+from psiphi.access._refusal import check_answers
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError, DataError, FileError, ShapeError
 from psiphi.basis.noise import Noise, generator
@@ -78,6 +79,7 @@ class Perturbation:
     def _answers(self, classifier: Classifier, x: Any, y: Any, seed: int) -> tuple[Tensor, ...]:
         """f(x), f(u(x)) and, where given, y of the rows that were not used."""
         access = white_box(classifier)
+        check_answers(access, "a fooling rate")
         x = access.points(x)
         y = None if y is None else checks.as_labels(y, len(x)).to(x.device)
         fresh = (~torch.isin(keys(x), self.used)).to(x.device)

@@ -113,8 +113,9 @@ class Search(Protocol):
 
     `uses`, if there, names what it asks of a threat besides (`Offers`), and `norms` the norms that it knows. One that
     `roams` asks about points beyond the radius too. A search that needs "jacobian" may have `rivals`, the number of
-    other classes that it looks at. One whose attribute `surveys` is true is given the gaps and their Jacobian at x as a
-    last argument of `start`.
+    other classes that it looks at. One with `ahead` may ask about moves before it needs them; of a black box, whose
+    queries are what counts, one at a time. One whose attribute `surveys` is true is given the gaps and their Jacobian
+    at x as a last argument of `start`.
     """
 
     needs: ClassVar[Needs]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import Access, white_box
+from psiphi.access._refusal import answering
 from psiphi.attacks import _rows
 from psiphi.attacks._attack import Attack
 from psiphi.attacks._battery import Battery
@@ -180,6 +181,7 @@ def _judged(
     for part in points:
         here = access.points(part)
         rows, truth = torch.arange(len(here), device=here.device), y.to(here.device)
+        access = answering(access, truth)
         with access.session(here, mix(seed, "transfer")):
             some = zip(here.split(size), rows.split(size))
             said = torch.cat([access.verdict(each, mine).said for each, mine in some], 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from psiphi.access import Access, white_box
 from psiphi.access import _checks as checks
+from psiphi.access._refusal import check_answers
 from psiphi.attacks import _rows
 from psiphi.attacks._attack import _said as said_of
 from psiphi.attacks._game import Game
@@ -139,6 +140,7 @@ class Universal:
                 f"{self!r} needs gradients, which {access!r} does not show: fit it on a classifier of your own, and "
                 "see how it transfers with fooling_rate(access, x)."
             )
+        check_answers(access, "a universal change")
         x, y = _rows.gathered(x, y)
         x = access.points(x)
         if not len(x):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from psiphi.access import Access
 from psiphi.access import _checks as checks
+from psiphi.access._refusal import answering
 from psiphi.attacks import _queries, _targets
 from psiphi.attacks._board import SUCCESS, UNDECIDED, Board, Judge
 from psiphi.attacks._loop import Loop, Progress
@@ -61,6 +62,7 @@ def run(
         raise ArgumentError(f"rows has {len(noise)} numbers, but x has {len(x)} rows.")
     threat = attack.threat.expand(x)
     y = None if y is None else checks.as_labels(y, len(x)).to(x.device)
+    access = answering(access, y)
     size = batch_size or _size(x, attack.search.needs)
     before = 0 if spent is None else spent.to(x.device)
     with access.session(x, seed) as ledger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import ceil
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,6 +15,7 @@ from psiphi.basis.errors import ArgumentError, DataError
 from psiphi.basis.noise import generator, mix
 from psiphi.basis.registry import models
 from psiphi.estimators._base import ROWS, Estimator, dense
+from psiphi.formulas import conformal
 from psiphi.models import Mixture, Model
 from psiphi.parts import adam
 from psiphi.training import fit
@@ -42,13 +43,16 @@ class OutlierDetector(OutlierMixin, Estimator):
     contamination: share of the rows of `fit` below `offset_`, the score at which `predict` turns from 1 to −1.
     folds: 0 takes it from the rows' own scores, which flatter rows that the models have seen; 2 or more from those
     of models that have not seen them (cross-conformal), so that about `contamination` of fresh rows like those of
-    `fit` are refused, at the cost of that many fits more. max_rows: the most rows to learn from, drawn by
+    `fit` are refused, at the cost of that many fits more. held_out: the share of the rows, drawn by `random_state`,
+    that the models do not see and that alone set `offset_` (split conformal): a fresh row that is exchangeable with
+    them is then refused with probability at most `contamination`. max_rows: the most rows to learn from, drawn by
     `random_state`. steps: of models that learn by gradient. model_args: further arguments of the zoo's function.
 
     After `fit`: `models_` (psiphi models of standardised rows), `mean_`, `scale_`, `offset_`, `n_features_in_`.
     NaN and infinity are refused; ties, constant columns and repeated rows are not.
     Sources: Dempster, Laird, Rubin, 1977 (mixtures); Genest & Zidek, "Combining probability distributions", 1986
-    (geometric mean); Vovk, "Cross-conformal predictors", 2015.
+    (geometric mean); Vovk, "Cross-conformal predictors", 2015; Vovk, Gammerman, Shafer, "Algorithmic learning in a
+    random world", 2005, chapter 4 (held-out rows).
     """
 
     models_: tuple[Model, ...]
@@ -62,6 +66,7 @@ class OutlierDetector(OutlierMixin, Estimator):
         *,
         contamination: float = 0.1,
         folds: int = 0,
+        held_out: float = 0.0,
         max_rows: int = 20_000,
         steps: int = 1500,
         random_state: Any = None,
@@ -70,6 +75,7 @@ class OutlierDetector(OutlierMixin, Estimator):
         self.model = model
         self.contamination = contamination
         self.folds = folds
+        self.held_out = held_out
         self.max_rows = max_rows
         self.steps = steps
         self.random_state = random_state
@@ -79,10 +85,15 @@ class OutlierDetector(OutlierMixin, Estimator):
         """Learn what rows like those of X look like; y is ignored."""
         self._check()
         X, seed = self._rows(X, reset=True), self._seed()
+        apart = None
+        if self.held_out:
+            X, apart = self._parted(X, seed)
         most = min(self.max_rows, max(2, NUMBERS // X.shape[1]))
         seen = dense(X[_some(X.shape[0], most, seed)]).double().numpy()
         self.mean_, self.scale_, self.models_ = self._learnt(seen, seed)
-        if self.folds:
+        if apart is not None:
+            self.offset_ = _conformal(self._scores(apart), self.contamination)
+        elif self.folds:
             self.offset_ = _conformal(self._unseen_scores(seen, seed), self.contamination)
         else:
             self.offset_ = float(np.percentile(self._scores(X), 100 * self.contamination))
@@ -107,6 +118,19 @@ class OutlierDetector(OutlierMixin, Estimator):
             for i in range(0, X.shape[0], ROWS)
         ]
         return np.concatenate(parts).astype(X.dtype)
+
+    def _parted(self, X: Any, seed: int) -> tuple[Any, Any]:
+        """Rows to learn from, and rows to set the threshold on."""
+        n = X.shape[0]
+        apart = min(round(self.held_out * n), n - 2)
+        if not conformal.spared(max(apart, 0), self.contamination):
+            needed = conformal.least_rows(self.contamination)
+            raise DataError(
+                f"contamination={self.contamination:g} needs {needed} held-out rows at least, and held_out="
+                f"{self.held_out:g} of {n} rows are {max(apart, 0)}: give more rows, or a larger share of either."
+            )
+        order = torch.randperm(n, generator=generator(seed, "held out")).numpy()
+        return X[np.sort(order[apart:])], X[np.sort(order[:apart])]
 
     def _unseen_scores(self, X: np.ndarray, seed: int) -> np.ndarray:
         """Score of each row by models that have not seen it, (n,)."""
@@ -143,6 +167,12 @@ class OutlierDetector(OutlierMixin, Estimator):
             raise ArgumentError(f"contamination is a share in (0, 0.5]; got {self.contamination!r}.")
         if not isinstance(self.folds, Integral) or self.folds < 0 or self.folds == 1:
             raise ArgumentError(f"folds is 0, or a whole number of at least 2; got {self.folds!r}.")
+        if not isinstance(self.held_out, Real) or not 0 <= self.held_out < 1:
+            raise ArgumentError(f"held_out is a share in [0, 1); got {self.held_out!r}.")
+        if self.held_out and self.folds:
+            raise ArgumentError(
+                f"the threshold is set by folds or by held-out rows: leave out folds={self.folds}."
+            )
         if not isinstance(self.max_rows, Integral) or self.max_rows < 2:
             raise ArgumentError(f"max_rows is a whole number of at least 2; got {self.max_rows!r}.")
 
@@ -218,5 +248,4 @@ def _some(n: int, most: int, seed: int) -> np.ndarray | slice:
 
 def _conformal(scores: np.ndarray, share: float) -> float:
     """The ⌊share (n + 1)⌋-th smallest score: a fresh one is below it with probability at most `share`."""
-    k = floor(share * (len(scores) + 1))
-    return float(np.sort(scores)[k - 1]) if k else -np.inf
+    return -conformal.threshold(-torch.as_tensor(scores), share)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from psiphi.basis.errors import ArgumentError, DataError, ShapeError
+from psiphi.basis.errors import DataError, ShapeError
 from psiphi.basis.shapes import as_batch, check_finite, show
 from psiphi.models._base import Model, evaluating
+from psiphi.models._penultimate import heard
 
 CHUNK = 1024
 
@@ -21,22 +22,11 @@ Features = nn.Module | Callable[[Tensor], Tensor] | None
 @torch.no_grad()
 def penultimate(classifier: nn.Module, x: Tensor) -> Tensor:
     """What the last affine layer of a classifier is given, (n, d), in eval mode and in chunks."""
-    seen: list[Tensor] = []
-    affine = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
-    if not affine:
-        raise ArgumentError(
-            f"a {type(classifier).__name__} has no affine layer (nn.Linear) whose input could serve as features: give "
-            f"a function x -> (n, d) instead."
-        )
-    hooks = [module.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for module in affine]
     found = []
-    try:
+    with heard(classifier) as seen:
         for _ in answers(classifier, x):
             found.append(seen[-1].flatten(1).cpu())
             seen.clear()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return torch.cat(found)
 
 

@@ -77,10 +77,25 @@ def auroc_interval(area: float, normal: int, odd: int, level: float = 0.95) -> t
     return edge(area, 0.0), edge(area, 1.0)
 
 
+def roc(at: Levels) -> tuple[Tensor, Tensor]:
+    """Shares of normal and of odd rows above each threshold, from none to all, (*r, ranks + 1) each."""
+
+    def share(rows: Tensor) -> Tensor:
+        above = torch.nn.functional.pad(rows.cumsum(-1), (1, 0))
+        return above / above[..., -1:]
+
+    return share(at.normal), share(at.odd)
+
+
+def whitening(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """W with W Wᵀ = Σ⁻¹; directions with less than 10⁻⁶ of the largest variance count as having that much."""
+    values, vectors = torch.linalg.eigh(covariance)
+    floor = (1e-6 * values[-1]).clamp(min=torch.finfo(covariance.dtype).tiny)
+    return vectors / values.clamp(min=float(floor)).sqrt()
+
+
 def mahalanobis(
     z: Float[Tensor, "b d"], mean: Float[Tensor, " d"], covariance: Float[Tensor, "d d"]
 ) -> Float[Tensor, " b"]:
-    """√((z − m)ᵀ Σ⁻¹ (z − m)); directions with less than 10⁻⁶ of the largest variance count as having that much."""
-    values, vectors = torch.linalg.eigh(covariance)
-    floor = (1e-6 * values[-1]).clamp(min=torch.finfo(z.dtype).tiny)
-    return ((z - mean) @ vectors / values.clamp(min=float(floor)).sqrt()).square().sum(1).sqrt()
+    """√((z − m)ᵀ Σ⁻¹ (z − m)), Σ⁻¹ by `whitening`."""
+    return torch.linalg.vector_norm((z - mean) @ whitening(covariance), dim=1)

@@ -101,6 +101,15 @@ def kl(logits: Logits, clean: Logits) -> Float[Tensor, " b"]:
     return (own.exp() * (own - other)).sum(1)
 
 
+def accepted(logits: Float[Tensor, "b k1"], y: Labels) -> Logits:
+    """Logits without the last, a refusal r, which counts for the label: z_y ← max(z_y, r), the others as they are.
+
+    A margin of them is positive where the answer is wrong and not refused.
+    """
+    answers, label = logits[:, :-1], y.unsqueeze(1)
+    return answers.scatter(1, label, torch.maximum(answers.gather(1, label), logits[:, -1:]))
+
+
 def tolerance(logits: Logits) -> Float[Tensor, " b"]:
     """The margin that rounding could make: max(1e-5 max_j |z_j|, tiny), the 1e-5 scaled with the dtype."""
     kind = torch.finfo(logits.dtype)

@@ -79,3 +79,36 @@ class Share:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.1%} [{low:.1%}, {high:.1%}]" if self.n else "—"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean of n numbers with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "interval": [self.low, self.high], "n": self.n}
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
+
+def student(values: Tensor, level: float = 0.95) -> Mean:
+    """Student's interval of a mean: mean ± t s/√n, t the quantile of n − 1 degrees at (1 + level)/2; NaN for one value.
+
+    Source: Student, "The probable error of a mean", 1908.
+    """
+    from scipy.special import stdtrit
+
+    values, n = values.double(), len(values)
+    mean = float(values.mean())
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * float(values.std()) / n**0.5 if n > 1 else float("nan")
+    return Mean(mean, mean - half, mean + half, n)

@@ -243,13 +243,15 @@ class DenoiserModel(Model):
 
     @verb
     def project(
-        self, x: Any, sigma: float | None = None, *, steps: int = 8, plan: str = "ddim", seed: int = 0, y: Any = None
+        self, x: Any, sigma: float | None = None, *, steps: int = 8, plan: str = "ddim", seed: int | Noise = 0,
+        y: Any = None,
     ) -> Tensor:  # fmt: skip
         """Noise to σ, then the walk back: (B, *shape) -> (B, *shape), differentiable.
 
         sigma: in the data's units, a quarter of the data's σ unless given; steps: levels from there to the least;
-        plan: `ddim` walks back without noise, `ancestral` with it, as the source's stochastic equation. Every row gets
-        the same noise, so that none depends on its batch. The gradient needs the memory of one evaluation.
+        plan: `ddim` walks back without noise, `ancestral` with it, as the source's stochastic equation. seed: of the
+        noise that every row gets alike, so that none depends on its batch; or the noise of each row. The gradient
+        needs the memory of one evaluation, and of a state a step.
         Source: Nie et al., "Diffusion models for adversarial purification", 2022.
         """
         unit, least = float(self.statistics.sigma), self.schedule.sigma_min
@@ -265,7 +267,8 @@ class DenoiserModel(Model):
             unit
         )
         denoiser, y = steady(self, self), self._labels(y, len(x))
-        noise = Noise.of(seed, torch.zeros(len(x), dtype=torch.long), self.device, self.dtype)
+        alike = torch.zeros(len(x), dtype=torch.long)
+        noise = seed if isinstance(seed, Noise) else Noise.of(seed, alike, self.device, self.dtype)
         parts = []
         for rows in slices(len(x), WIDTH * prod(self.shape)) or [slice(0, 0)]:
             drawn, part = noise.take(rows), x[rows].to(self.device, self.dtype)

@@ -138,13 +138,14 @@ class Generator(Model):
 
     @verb
     def project(
-        self, x: Any, *, y: Any = None, steps: int = 200, restarts: int = 4, lr: float = 0.1, seed: int = 0
-    ) -> Tensor:
+        self, x: Any, *, y: Any = None, steps: int = 200, restarts: int = 4, lr: float = 0.1, seed: int | Noise = 0
+    ) -> Tensor:  # fmt: skip
         """The nearest of what it can draw, ψ(z*), z* = argmin over z of ‖ψ(z) − x‖²: (B, *shape) -> (B, *shape).
 
-        `steps` of Adam from each of the `restarts` prior draws nearest to x, the best end kept; the draws are the
-        same for every row, so that no row depends on its batch. y: labels, one or one each; all compete unless given.
-        Differentiable through the search, see `nearest_code`; units are the network's, of data with σ = 1.
+        `steps` of Adam from each of the `restarts` prior draws nearest to x, the best end kept. seed: of the draws,
+        the same for every row, so that none depends on its batch; or the noise of each row, which then has draws of
+        its own. y: labels, one or one each; all compete unless given. Differentiable through the search, see
+        `nearest_code`; units are the network's, of data with σ = 1.
         """
         x = as_batch(x, self.shape)
         self.check_rows(x)
@@ -154,27 +155,39 @@ class Generator(Model):
             raise ArgumentError(f"a search needs a finite lr > 0; got {lr!r}.")
         how = dict(steps=check_count(steps, "steps"), restarts=check_count(restarts, "restarts"), lr=lr)
         if y is None:
-            return self._map(lambda part: self._nearest(part, self._starts(seed), how), x)
+            return self._nearest(x, seed, None, how)
         y = one_each(y, len(x), self.classes).to(x.device)
         found = x.new_zeros(x.shape, dtype=self.dtype)
         for label in y.unique().tolist():
-            mine, starts = y == label, self._starts(seed, label)
-            part = self._map(lambda part, starts=starts: self._nearest(part, starts, how), x[mine])
+            mine = y == label
+            own = seed.take(mine.nonzero().squeeze(1)) if isinstance(seed, Noise) else seed
+            part = self._nearest(x[mine], own, label, how)
             found = found.masked_scatter(mine.view(-1, *[1] * len(self.shape)), part.to(found))
         return found
 
-    def _starts(self, seed: int, label: int | None = None) -> Tensor:
-        """What the network takes, drawn for a search: (M, d + classes), every label as often unless one is given."""
-        rows = DRAWS * max(4, self.classes)
-        z = self.prior().rsample(Noise.of(seed, rows, self.device, self.dtype).split("z"))[0]
+    def _starts(self, seed: int | Noise, label: int | None) -> Tensor:
+        """What the network takes, drawn for a search: (M, d + classes), or (B, M, d + classes) of the noise of B rows.
+
+        Every label as often, unless one is given.
+        """
+        many = DRAWS * max(4, self.classes)
+        if isinstance(seed, Noise):
+            z = self.prior().rsample(seed.split("z"), many).transpose(0, 1)
+        else:
+            z = self.prior().rsample(Noise.of(seed, many, self.device, self.dtype).split("z"))[0]
         if not self.classes:
             return z
-        y = torch.arange(rows, device=z.device) % self.classes
-        y = y if label is None else torch.full_like(y, label)
-        return torch.cat([z, F.one_hot(y, self.classes).to(z)], 1)
+        y = torch.arange(many, device=z.device) % self.classes
+        told = F.one_hot(y if label is None else torch.full_like(y, label), self.classes).to(z)
+        return torch.cat([z, told.expand(*z.shape[:-1], -1)], -1)
 
-    def _nearest(self, x: Tensor, starts: Tensor, how: dict[str, Any]) -> Tensor:
-        decode = steady(self, self.network)
-        u, size = self.statistics(x), max(64, CHUNK_NUMBERS // (HELD * how["restarts"] * prod(self.shape)))
-        found = [nearest_code(decode, part, starts, free=self.latent_dim, **how) for part in u.split(size)]
-        return self.statistics.inverse(torch.cat([each.point for each in found]))
+    def _nearest(self, x: Tensor, seed: int | Noise, label: int | None, how: dict[str, Any]) -> Tensor:
+        decode, parts = steady(self, self.network), []
+        size = max(64, CHUNK_NUMBERS // (HELD * how["restarts"] * prod(self.shape)))
+        shared = None if isinstance(seed, Noise) else self._starts(seed, label)
+        for i in range(0, max(1, len(x)), size):
+            u = self.statistics(x[i : i + size].to(self.device, self.dtype))
+            starts = self._starts(seed.take(slice(i, i + size)), label) if shared is None else shared  # pyright: ignore[reportAttributeAccessIssue]
+            found = nearest_code(decode, u, starts, free=self.latent_dim, **how)
+            parts.append(self.statistics.inverse(found.point).to(x.device))
+        return torch.cat(parts)

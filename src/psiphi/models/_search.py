@@ -25,7 +25,7 @@ class Nearest(NamedTuple):
 def nearest_code(
     decode: Callable[[Tensor], Tensor],
     x: Float[Tensor, "b *x"],
-    draws: Float[Tensor, "m d"],
+    draws: Float[Tensor, "m d"] | Float[Tensor, "b m d"],
     *,
     free: int | None = None,
     steps: int = 200,
@@ -34,13 +34,13 @@ def nearest_code(
 ) -> Nearest:
     """z* = argmin over z of ‖ψ(z) − x‖², each row on its own, by Adam with a rate that falls to 0.
 
-    decode: ψ, (n, d) -> (n, *shape), row by row; draws: codes z ~ p(z): a row starts from the `restarts` of them whose
-    ψ(z) are nearest, and keeps its best end; free: how many numbers of a code move, all unless given (a label, which
-    comes last, stays). Where x needs a gradient, it flows through every step of the best start's search, checkpointed:
-    memory holds one step. Source: Samangouei, Kabkab, Chellappa, "Defense-GAN: protecting classifiers against
-    adversarial attacks using generative models", 2018, section 4.
+    decode: ψ, (n, d) -> (n, *shape), row by row; draws: codes z ~ p(z), for all rows or of each: a row starts from the
+    `restarts` of them whose ψ(z) are nearest, and keeps its best end; free: how many numbers of a code move, all unless
+    given (a label, which comes last, stays). Where x needs a gradient, it flows through every step of the best start's
+    search, checkpointed: memory holds one step. Source: Samangouei, Kabkab, Chellappa, "Defense-GAN: protecting
+    classifiers against adversarial attacks using generative models", 2018, section 4.
     """
-    free = draws.shape[1] if free is None else free
+    free = draws.shape[-1] if free is None else free
     with torch.no_grad():
         seen = x.detach()
         starts = _nearest_draws(decode, seen, draws, restarts)
@@ -58,6 +58,9 @@ def nearest_code(
 
 def _nearest_draws(decode: Callable[[Tensor], Tensor], x: Tensor, draws: Tensor, restarts: int) -> Tensor:
     """The draws whose ψ(z) are nearest to each row: (B, R, d)."""
+    if draws.ndim == 3:
+        own = [_nearest_draws(decode, row[None], mine, restarts) for row, mine in zip(x, draws)]
+        return torch.cat(own) if own else draws[:, :restarts]
     images = decode(draws).flatten(1)
     apart = torch.cdist(x.flatten(1), images, compute_mode="donot_use_mm_for_euclid_dist")
     return draws[apart.topk(min(restarts, len(draws)), 1, largest=False).indices]

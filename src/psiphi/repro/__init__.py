@@ -3,12 +3,38 @@
 A recipe composes models of the zoo, `fit` and `evaluation`; it has no training loop of its own.
 """
 
-from psiphi.repro import aae2016, adbench, ddim2021, hinton2006, iwae2016, ksparse2013, m2, pacgan2018
+from psiphi.repro import (
+    aae2016,
+    adbench,
+    ddim2021,
+    hinton2006,
+    iwae2016,
+    ksparse2013,
+    m2,
+    madry_mnist,
+    pacgan2018,
+    poison_mnist,
+    purification,
+    trades_mnist,
+)
 from psiphi.repro._recipe import Found, Job, Outcome, Recipe, Row, find
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (aae2016, adbench, ddim2021, hinton2006, iwae2016, ksparse2013, m2, pacgan2018)
+    for module in (
+        aae2016,
+        adbench,
+        ddim2021,
+        hinton2006,
+        iwae2016,
+        ksparse2013,
+        m2,
+        madry_mnist,
+        pacgan2018,
+        poison_mnist,
+        purification,
+        trades_mnist,
+    )
 }
 
 __all__ = [
@@ -26,5 +52,9 @@ __all__ = [
     "iwae2016",
     "ksparse2013",
     "m2",
+    "madry_mnist",
     "pacgan2018",
+    "poison_mnist",
+    "purification",
+    "trades_mnist",
 ]

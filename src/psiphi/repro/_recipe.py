@@ -119,7 +119,7 @@ class Recipe:
     name: as in `psiphi repro NAME`; reference: title, authors, year; what: one sentence; rows: its lines;
     quick, full: frozen settings, the first for minutes of CPU; measure: (setting, job) -> one number a row,
     by `Row.what`, those without a limit at will; needs: the folder of the data, a key of `PLACES`, "" where they are
-    embedded;
+    embedded, unless the setting has a `needs` of its own;
     differs: what is done otherwise than in the source.
     """
 
@@ -151,7 +151,7 @@ class Recipe:
         except TypeError:
             raise ArgumentError(f"a seed is a whole number; got {seed!r}.") from None
         setting = self.quick if quick else self.full
-        job = Job(find(self.needs, folder), seed, log, quiet)
+        job = Job(find(getattr(setting, "needs", self.needs), folder), seed, log, quiet)
         began, spent = time.perf_counter(), time.process_time()
         measured = self.measure(setting, job)
         seconds, cpu = time.perf_counter() - began, time.process_time() - spent

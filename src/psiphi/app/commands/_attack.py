@@ -11,13 +11,15 @@ import typer
 from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
+from psiphi.app import _launch
 from psiphi.app._open import held_out, open_classifier, open_data, open_model
 from psiphi.app._options import Data, Json, Quiet, Seed, Set
 from psiphi.basis.errors import ArgumentError
 
 if TYPE_CHECKING:
     from psiphi.app._attacked import Curves
-    from psiphi.attacks import Attack, Result
+    from psiphi.attacks import Attack, Curve, Result
+    from psiphi.evaluation import Robustness
 
 SEARCH, SEES, ROWS = "The attack", "The classifier", "The rows"
 
@@ -122,6 +124,12 @@ def attack(
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder for pictures, adversarial inputs and numbers.")
     ] = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report", help="Ask too if the number can be trusted: verdicts, and report.html in --out."
+        ),
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -130,14 +138,21 @@ def attack(
     [bold]Example[/bold]   psiphi attack runs/classifier --attack pgd --threat linf:0.2 --steps 40 --with runs/vae
     """
     from psiphi.app import _attacked as attacked
+    from psiphi.app import _reported as reported
     from psiphi.app import gallery
     from psiphi.app._judge import GRAY_ALONE, defend, labels_of
+    from psiphi.evaluation import robustness
 
     goal = None if goal is None else goal.replace("-", "_")
     given = {"steps": steps, "step": step, "restarts": restarts, "goal": goal, "confidence": confidence}
     radii = attacking.radii(eps)
     if independent and radii is None:
         raise ArgumentError("--independent belongs to a curve: add its radii, e.g. --eps 0.05,0.1,0.2.")
+    if report and (to is None or shard is not None or target is not None):
+        raise ArgumentError(
+            "--report writes a page about all rows under any misclassification: give it a folder with --out, and leave "
+            "--shard and --target out."
+        )
     if with_ is not None and shard is not None:
         raise ArgumentError(
             "--with and --shard do not go together: the purifier's shares are of the whole run."
@@ -169,10 +184,20 @@ def attack(
         to.mkdir(parents=True, exist_ok=True)  # a forbidden place is found out before the work
     how: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "target": aim}
     what = f"{name} {search.threat!r}"
+    judged: Robustness | None = None
     with out.spoken_warnings(quiet), out.progress(what, quiet, "row") as move:
-        result = search(access, x, y, rows=rows, on_progress=move, **how)
+        if report:
+            bounded = radii if search.kind == "fixed-perturbation" else None
+            judged = robustness(
+                access, x, y, {name: search}, eps=bounded, independent=independent, seed=seed, batch_size=batch_size,
+                on_progress=move,
+            )  # fmt: skip
+            result = judged.attacks[name]
+        else:
+            result = search(access, x, y, rows=rows, on_progress=move, **how)
     result = replace(result, provenance=result.provenance | {"run": whole})
-    curves = _curves(search, access, x, y, result, rows, quiet, how)
+    known = None if judged is None else next(iter(judged.curves.values()), None)
+    curves = _curves(search, access, x, y, result, rows, quiet, how, known)
     if y is None:
         out.note("note: the data have no labels, so the classifier's own answers stand for the truth.", quiet)
         y = labels_of(access, x)[0]
@@ -188,19 +213,38 @@ def attack(
     if to is not None:
         is_image = attacked.is_picture(x)
         shown = gallery.build(access, purifier, x, y, result, bounds=seen.span) if is_image else []
+        if judged is not None:
+            record["headline"], record["honesty"] = judged.headline.as_dict(), judged.as_dict()["honesty"]
         record["files"] = attacked.write(to, result, curves, record, shown, loaded.classes)
+        if judged is not None:
+            record["files"] += reported.write(to, judged, curves, record, shown, loaded.classes, _argv(model))
     if json:
         return out.emit(record)
     attacked.show(record)
+    if judged is not None:
+        reported.show(judged)
     if purifier is not None:
         out.say(GRAY_ALONE)
     return None
 
 
+def _argv(model: str) -> list[str]:
+    """What was typed; called from Python, the least that it takes."""
+    return _launch.argv or ["attack", model, "--report"]
+
+
 def _curves(
-    search: Attack, access: Any, x: Any, y: Any, result: Result, rows: range, quiet: bool, how: dict[str, Any]
+    search: Attack,
+    access: Any,
+    x: Any,
+    y: Any,
+    result: Result,
+    rows: range,
+    quiet: bool,
+    how: dict[str, Any],
+    known: Curve | None = None,
 ) -> Curves | None:
-    """The curve asked for, or the one that a minimum-norm attack tells anyway."""
+    """The curve asked for, unless it is `known`, or the one that a minimum-norm attack tells anyway."""
     from psiphi.app import _attacked as attacked
 
     whole = result.provenance["run"]
@@ -208,17 +252,10 @@ def _curves(
         return attacked.from_distances(result)
     if whole["eps"] is None:
         return None
-    what = f"{repr(search).partition('(')[0]} {whole['norm']} at {len(whole['eps'])} radii"
-    with out.progress(what, quiet, "row") as move:
-        curve = search.curve(
-            access,
-            x,
-            y,
-            eps=whole["eps"],
-            independent=whole["independent"],
-            rows=rows,
-            on_progress=move,
-            **how,
-        )
-    curve = replace(curve, provenance=curve.provenance | {"run": whole})
+    if known is None:
+        what = f"{repr(search).partition('(')[0]} {whole['norm']} at {len(whole['eps'])} radii"
+        radii = {"eps": whole["eps"], "independent": whole["independent"]}
+        with out.progress(what, quiet, "row") as move:
+            known = search.curve(access, x, y, rows=rows, on_progress=move, **radii, **how)
+    curve = replace(known, provenance=known.provenance | {"run": whole})
     return attacked.Curves(curve, curve, whole["norm"], whole["chance"])

@@ -17,7 +17,8 @@ from psiphi.formulas.calculus import per_row
 from psiphi.formulas.geometry import Box
 
 _TILES, _TINY = 5, 1e-12
-_AHEAD = 64  # steps whose draws are made at once
+_BLOCK = 64  # steps whose draws are made at once
+_PATIENCE = 2  # failures in a row for each further step that is asked about at once
 _DRAWS = {"Linf": 2, "L2": 5, "L1": 5}  # of a step, beside a sign a channel
 
 
@@ -41,7 +42,9 @@ class _Plan(NamedTuple):
 class _Squares:
     """x, best and what lies within the walls of ball and box as images (b, c, h, w); `step` counts the points told.
 
-    draws: of the steps from the last multiple of `_AHEAD` on, (b, _AHEAD, k).
+    failed: points told since the last one that raised the score.
+
+    draws: of the steps from the last multiple of `_BLOCK` on, (b, _BLOCK, k).
     """
 
     x: Tensor
@@ -50,6 +53,7 @@ class _Squares:
     high: Tensor
     score: Tensor
     step: Tensor
+    failed: Tensor
     draws: Tensor
     threat: Any
     box: Box
@@ -59,7 +63,7 @@ class _Squares:
     @property
     def draw(self) -> Tensor:
         """Those of this step, (b, k)."""
-        return self.draws[torch.arange(len(self.step), device=self.step.device), self.step % _AHEAD]
+        return self.draws[torch.arange(len(self.step), device=self.step.device), self.step % _BLOCK]
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Squares:
 
     queries   points a row and restart, the start among them; p falls in step with them, from `p_init` to p_init/512
     restarts  runs from a new start
+    ahead     at most so many windows of a row are asked about at once, more the longer none has helped, each as if
+              those before it did not; those after one that does are sent for nothing. A black box is asked one by one
 
     Images are (c, h, w); two axes are height and width, one is an image of one row, and of four and more all between
     the first and the last are the height.
@@ -93,6 +99,7 @@ class Squares:
     queries: int = 5000
     p_init: float = 0.8
     restarts: int = 1
+    ahead: int = 1
 
     needs: ClassVar[Needs] = "scores"
     norms: ClassVar = ("Linf", "L2", "L1")
@@ -100,6 +107,7 @@ class Squares:
     def __post_init__(self) -> None:
         check_whole("queries", self.queries)
         check_whole("restarts", self.restarts)
+        check_whole("ahead", self.ahead)
         if not 0 < self.p_init <= 1:
             raise ArgumentError(f"p_init is a share of the image in (0, 1]; got {self.p_init!r}.")
 
@@ -114,13 +122,19 @@ class Squares:
         step = torch.zeros(len(x), dtype=torch.long, device=x.device)
         score = x.new_full((len(x),), -torch.inf)
         plan, draws = self._plan(shape, threat.norm, x), _drawn(noise, step, c + _DRAWS[threat.norm])
-        s = _Squares(image, image, low, high, score, step, draws, threat, box, noise, plan)
+        s = _Squares(
+            image, image, low, high, score, step, torch.zeros_like(step), draws, threat, box, noise, plan
+        )
         return replace(s, best=_begun(s))
 
     def ask(self, s: _Squares, room: int) -> tuple[Tensor, Tensor]:
         rows = torch.arange(len(s.step), device=s.x.device)
         if self.done(s).any():  # all of them, whose last points were judged
             return s.best[:0].reshape(0, *s.plan.shape), rows[:0]
+        if self.ahead > 1:
+            many = self._many(s)
+            rows = rows.repeat_interleave(torch.where(many.cumsum(0) - many < room, many, 0))
+            s = replace(taken := take(s, rows), step=taken.step + _place(rows))
         i = s.step % self.queries - 1
         level = windows.level(i.clamp_min(0), self.queries)
         points = (_corners if s.threat.norm == "Linf" else _moved)(s, level)
@@ -128,14 +142,28 @@ class Squares:
             points = torch.where(per_row(first, points), s.best, points)
         return points.reshape(-1, *s.plan.shape), rows
 
+    def _many(self, s: _Squares) -> Tensor:
+        """How many points each row asks about: none beyond a run or the draws at hand, and a start by itself, (b,)."""
+        place = s.step % self.queries
+        most = torch.minimum(self.queries - place, _BLOCK - s.step % _BLOCK).clamp_max(self.ahead)
+        return torch.where(place == 0, 1, (1 + s.failed // _PATIENCE).minimum(most))
+
     def tell(self, s: _Squares, points: Tensor, owner: Tensor, answer: Answer) -> _Squares:
-        better = answer.score > s.score
-        best = torch.where(per_row(better, s.best), points.view_as(s.best), s.best)
-        score, step = torch.where(better, answer.score, s.score), s.step + 1
-        s = replace(s, best=best, score=score, step=step)
-        if len(fresh := (step % _AHEAD == 0).nonzero().squeeze(1)):
+        points, score, used = points.view(-1, *s.best.shape[1:]), answer.score, 1
+        if self.ahead > 1:
+            place, many = _place(owner), owner.bincount(minlength=len(s.step))
+            helps = torch.where(score > s.score[owner], place, self.ahead)
+            first = torch.full_like(many, self.ahead).scatter_reduce(0, owner, helps, "amin")
+            used = torch.where(first < self.ahead, first + 1, many)
+            chosen = (many.cumsum(0) - many + (used - 1).clamp_min(0)).clamp_max(len(owner) - 1)
+            points, score = points[chosen], torch.where(many > 0, score[chosen], -torch.inf)
+        better = score > s.score
+        best = torch.where(per_row(better, s.best), points, s.best)
+        score, step = torch.where(better, score, s.score), s.step + used
+        s = replace(s, best=best, score=score, step=step, failed=torch.where(better, 0, s.failed + used))
+        if len(fresh := ((step % _BLOCK == 0) & (used > 0)).nonzero().squeeze(1)):
             s.draws[fresh] = _drawn(s.noise.take(fresh), step[fresh], s.draws.shape[2])
-        again = (step % self.queries == 0) & ~self.done(s)
+        again = (step % self.queries == 0) & (used > 0) & ~self.done(s)
         if again.any():
             best[again], score[again] = _begun(take(s, again.nonzero().squeeze(1))), -torch.inf
         return s
@@ -167,11 +195,17 @@ def _as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], torch.Size(shape[1:-1]).numel(), shape[-1]
 
 
+def _place(owner: Tensor) -> Tensor:
+    """The how-manieth of its owner's points each one is, from 0, for owners in order, (n,)."""
+    every = torch.arange(len(owner), device=owner.device)
+    return every - torch.searchsorted(owner, owner)
+
+
 def _drawn(noise: Noise, step: Tensor, k: int) -> Tensor:
-    """What rows at these steps draw then and at the steps to come, (b, _AHEAD, k)."""
-    rows = torch.arange(len(step), device=step.device).repeat_interleave(_AHEAD)
-    steps = step[:, None] + torch.arange(_AHEAD, device=step.device)
-    return noise.take(rows).each(steps.flatten()).uniform((k,)).view(len(step), _AHEAD, k)
+    """What rows at these steps draw then and at the steps to come, (b, _BLOCK, k)."""
+    rows = torch.arange(len(step), device=step.device).repeat_interleave(_BLOCK)
+    steps = step[:, None] + torch.arange(_BLOCK, device=step.device)
+    return noise.take(rows).each(steps.flatten()).uniform((k,)).view(len(step), _BLOCK, k)
 
 
 def _sign(draw: Tensor) -> Tensor:

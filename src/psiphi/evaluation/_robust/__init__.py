@@ -1,0 +1,1 @@
+"""Parts of `evaluation.robustness`: the record, the worst of several attacks, files."""
