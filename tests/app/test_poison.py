@@ -42,7 +42,7 @@ def test_a_backdoor_with_a_filter_writes_data_pictures_and_numbers(psiphi, tmp_p
     "words",
     [
         ("label_flip", "--fraction", 0.1),
-        ("outliers", "--fraction", 0.1, "--set", "reach=1.5"),
+        ("outliers", "--fraction", 0.1, "--set", "reach=0.8"),
         ("feature_collision", "--eps", 0.3, "--set", "steps=3"),
         ("gradient-matching", "--eps", 0.2, "--target", 1, "--set", "steps=3", "--set", "restarts=1"),
     ],

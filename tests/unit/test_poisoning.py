@@ -51,7 +51,7 @@ def every(fraction: float) -> list[Poison]:
         P.label_flip(fraction),
         P.label_flip(fraction, source=1, target=2),
         P.label_flip(fraction, target=0),
-        P.outliers(fraction, reach=1.5),
+        P.outliers(fraction, reach=0.8),
         P.backdoor(1, fraction),
         P.backdoor(1, fraction, blend(0.3)),
         P.backdoor(1, fraction, clean_label=True),
@@ -214,7 +214,8 @@ def test_trials_measure_success_harm_and_what_a_filter_leaves(tmp_path):
     assert found.change.value > -0.05
     assert (found.precision.value, found.recall.value) == (1.0, 1.0)
     assert found.filtered_success.value < 0.3
-    assert found.success.interval == student(found.column("success")).interval
+    low, high = student(found.column("success")).interval
+    assert found.success.interval == (max(low, 0.0), min(high, 1.0))
     found.save(tmp_path / "t.json")
     assert pp.poisoning.Trials.load(tmp_path / "t.json").lines == found.lines
     (tmp_path / "no.json").write_text(json.dumps({"format": "x"}))
@@ -283,7 +284,7 @@ def test_uint8_and_other_boxes():
         (lambda x, y: P.label_flip(0.1, 1, 1), "another label than their own"),
         (lambda x, y: P.backdoor(-1, 0.1), "0 or more"),
         (lambda x, y: P.backdoor(9, 0.1, clean_label=True)(x, y), "no row is of class 9"),
-        (lambda x, y: P.outliers(0.1, reach=0), "above 0"),
+        (lambda x, y: P.outliers(0.1, reach=1.0), "between 0 and 1"),
         (lambda x, y: P.backdoor(1, 0.1, patch(7))(x, y), "does not fit"),
         (lambda x, y: blend(0.2, torch.zeros(2))(x), "pattern has shape"),
         (lambda x, y: blend(2.0), "weight of the pattern"),
@@ -300,6 +301,15 @@ def test_uint8_and_other_boxes():
 def test_what_has_no_meaning_says_so(make, says):
     with pytest.raises((ArgumentError, DataError, ShapeError), match=says):
         make(*rows())
+
+
+def test_an_outlier_is_a_mixture_with_a_row_of_another_class():
+    x, y = rows()
+    found = P.outliers(0.2, reach=0.75)(x, y, seed=2)
+    other = (found.x[found.rows] - 0.25 * found.base_x) / 0.75
+    which = torch.cdist(other.flatten(1).double(), x.flatten(1).double())
+    assert which.amin(1).max() < 1e-4
+    assert (y[which.argmin(1)] != found.base_y).all()
 
 
 def test_a_poison_of_your_own_is_its_parts():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psiphi.app import _console as out
 from psiphi.app import pictures, plots
+from psiphi.app._open import open_model
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from psiphi.app._attacking import Seen
+    from psiphi.app._defences import Case
+    from psiphi.attacks import Attack
     from psiphi.defenses import Purified, Tuned
     from psiphi.evaluation import Adaptive
 
@@ -51,6 +54,49 @@ def purifiers(
             + "."
         )
     return made
+
+
+def judge(
+    case: Case, models: Sequence[Path], settings: dict[str, Any], fresh: bool, tune: bool, attack: Attack, draws: int,
+    verify: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Each purifier's table under five attackers, and the files; as a record."""
+    from psiphi.evaluation import adaptive
+
+    seed = None if fresh else case.seed
+    made = purifiers(case.classifier, {path: open_model(path) for path in models}, settings, seed)
+    check(made, case.x)
+    case.place()
+    told: dict[str, Any] = {**case.record(attack), "purifiers": {}}
+    names: list[str] = []
+    for key, safe in made.items():
+        chosen = None
+        if tune:
+            with out.progress(f"levels of {key}", case.quiet, "level") as move:
+                chosen = tuned(
+                    safe, case.data, attack, case.seen.bounds, case.limit, case.seed, move, case.quiet
+                )
+            safe = safe if chosen is None else chosen.safe
+        how: dict[str, Any] = {
+            "draws": draws,
+            "verify": verify,
+            "seed": case.seed,
+            "bounds": case.seen.bounds,
+        }
+        what = repr(attack).partition("(")[0]
+        with (
+            out.spoken_warnings(case.quiet),
+            out.progress(f"{what} {attack.threat!r}, {key}", case.quiet, "row") as move,
+        ):
+            table = adaptive(
+                safe, case.x, case.y, attack, batch_size=case.batch_size, on_progress=move, **how
+            )
+        told["purifiers"][key] = record(safe, table, chosen)
+        if case.folder is not None:
+            names += gallery_of(case.folder, key, safe, case.x, case.y, table, case.seen, case.data.classes)
+    if case.folder is not None:
+        told["files"] = write(case.folder, told, names)
+    return told
 
 
 def check(made: Mapping[str, Purified], x: Tensor) -> None:

@@ -27,7 +27,8 @@ def square(
               p_init/512
     goal      as of `pgd`; the reference code climbs `cross_entropy` where a target is given
     ahead     at most so many windows of a row go to a white box in one pass, each as if those before it failed: the
-              walk is the same, several times faster where few rows are left
+              walk is the same, several times faster where few rows are left; the points returned may be others, since
+              one that was sent ahead counts too if it succeeds
 
     Forwards a row: 1, at most restarts·queries (with `ahead`, besides, those after a window that helped), and 1 to
     verify a success of a white box. No backwards.

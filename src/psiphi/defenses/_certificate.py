@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from psiphi.access import _checks as checks
 from psiphi.attacks import _files
-from psiphi.basis.errors import ArgumentError, FileError, ShapeError
+from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import Share, wilson
 
 _FORMAT = "psiphi certificate 1"
@@ -50,10 +51,11 @@ class Certificate:
         return self.prediction == -1
 
     def certified(self, y: Any, radius: float = 0.0) -> Tensor:
-        """Rows whose label is answered, for certain within the closed ball of this radius, (b,)."""
-        y = torch.as_tensor(y).to(self.prediction.device)
-        if y.shape != self.prediction.shape:
-            raise ShapeError(f"{len(self)} certified rows need as many labels; got shape {tuple(y.shape)}.")
+        """Rows whose label is answered, for certain within the closed ball of this radius, (b,).
+
+        Raises `DataError` for labels that are missing, `ShapeError` for another number of them.
+        """
+        y = checks.as_labels(y, len(self)).to(self.prediction.device)
         return (self.prediction == y) & (self.radius > radius)
 
     def accuracy(self, y: Any, radius: float = 0.0) -> Share:
@@ -95,7 +97,8 @@ class Certificate:
             raise ArgumentError(
                 "some rows are in two of the parts: these are not the parts of one certificate."
             )
-        joined = {name: torch.cat([getattr(part, name) for part in parts])[order] for name in _tensors()}
+        filled = [part for part in parts if len(part)] or parts[:1]  # no rows, no classes to count
+        joined = {name: torch.cat([getattr(part, name) for part in filled])[order] for name in _tensors()}
         told = {**parts[0].provenance, "rows": len(row), "parts": len(parts)}
         told["seconds"] = round(sum(part.provenance.get("seconds", 0.0) for part in parts), 3)
         told["data_sha256"] = [part.provenance.get("data_sha256") for part in parts]

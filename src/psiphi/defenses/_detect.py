@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from psiphi.access import _checks as checks
 from psiphi.basis.errors import ArgumentError, DataError, ShapeError
 from psiphi.basis.noise import Noise
-from psiphi.basis.shapes import as_float, check_finite, show
+from psiphi.basis.shapes import show
+from psiphi.data._convert import as_labels
 from psiphi.defenses._guard import Guarded
 from psiphi.formulas import conformal
 from psiphi.formulas.detection import auroc, auroc_interval, count, levels, roc, whitening
@@ -51,14 +53,18 @@ def anomaly_score(model: Any, x: Tensor) -> Tensor:
 class Latent(nn.Module):
     """min_c √((z − m_c)ᵀ Σ⁻¹ (z − m_c)), z = E[z|x]: m_c the mean code of class c, Σ the covariance within classes.
 
-    Without labels there is one class. Source: Lee et al., "A simple unified framework for detecting out-of-distribution
+    Rows without a label (−1) are left out; without any label there is one class. Source: Lee et al., "A simple unified framework for detecting out-of-distribution
     samples and adversarial attacks", 2018, eq. 1 and 2.
     """
 
     def __init__(self, model: Any, x: Tensor, y: Tensor | None = None):
         super().__init__()
+        if not len(x):
+            raise DataError("the distance to the training codes needs training rows; train has none.")
+        y = torch.zeros(len(x)).long() if y is None else as_labels(y, len(x), "the labels of train").cpu()
+        if (told := y >= 0).any():
+            x, y = x[told.to(x.device)], y[told]
         codes = _asked(lambda model, x: model.encode(x).flatten(1), model, x)
-        y = torch.zeros(len(codes)).long() if y is None else torch.as_tensor(y).cpu()
         kinds, kind = y.unique(return_inverse=True)
         means = torch.stack([codes[kind == c].mean(0) for c in range(len(kinds))])
         within = codes.double() - means.double()[kind]
@@ -134,7 +140,7 @@ class Detector(nn.Module):
         limit = conformal.threshold(seen, alarm)
         if limit == torch.inf:
             raise DataError(conformal.too_few(len(seen), alarm))
-        width = limit - float(seen.median())
+        width = abs(limit - float(seen.median()))
         like = next((p for p in self.parameters() if p.is_floating_point()), seen)
         for name, value in {"threshold": limit, "width": width or 1.0}.items():
             self.register_buffer(name, torch.as_tensor(value, dtype=seen.dtype, device=like.device))
@@ -195,8 +201,8 @@ def detect(
     alarm: float = 0.05,
     train: Any = None,
 ) -> Detector:
-    """A detector of rows unlike `validation`: it flags s(x) > τ, τ the ⌈(1 − α)(n + 1)⌉-th smallest of n validation
-    scores.
+    """A detector of rows unlike `validation` (rows, a Split, or a pair (x, y)): it flags s(x) > τ, τ the
+    ⌈(1 − α)(n + 1)⌉-th smallest of n validation scores.
 
     A normal row is flagged with probability at most α = `alarm`, if it is exchangeable with the validation rows, which
     the model must not have been trained on. That is over the draw of both; the rate of one detector spreads around α as
@@ -222,21 +228,19 @@ def detect(
     if score == "latent":
         if train is None:
             raise ArgumentError("the distance to the training codes needs the training rows: give train=.")
-        seen, labels = train if isinstance(train, tuple) else (train, getattr(train, "y", None))
-        score = Latent(model, _points(seen), labels)
+        labels = train[1] if _is_pair(train) else getattr(train, "y", None)
+        score = Latent(model, _points(train), labels)
     measure: Any = SCORES[score] if isinstance(score, str) else score
     return Detector(model, measure, alarm, _points(validation)).eval()
 
 
+def _is_pair(x: Any) -> bool:
+    return isinstance(x, tuple) and len(x) == 2
+
+
 def _points(x: Any) -> Tensor:
-    """The rows of a batch or a split as finite floats; uint8 means k/255."""
-    x = as_float(torch.as_tensor(getattr(x, "x", x)))
-    if x.ndim < 2:
-        raise ShapeError(
-            f"x has shape {show(x.shape)}; a batch (B, ...) is needed: pass x[None] for one row."
-        )
-    check_finite(x)
-    return x
+    """The rows of a batch, a split or a pair (x, y) as finite floats; uint8 means k/255."""
+    return checks.as_points(x[0] if _is_pair(x) else getattr(x, "x", x))
 
 
 def _asked(measure: Score, model: Any, x: Tensor) -> Tensor:
@@ -244,10 +248,7 @@ def _asked(measure: Score, model: Any, x: Tensor) -> Tensor:
     module = model if isinstance(model, nn.Module) else nn.Identity()
     like = next((p for p in module.parameters() if p.is_floating_point()), x)
     with torch.no_grad(), evaluating(module):
-        parts = [measure(model, part.to(like)) for part in x.split(ROWS)]
-    if not parts:
-        raise DataError("there are no rows to score: one at least is needed.")
-    return torch.cat(parts)
+        return torch.cat([measure(model, part.to(like)) for part in x.split(ROWS)])
 
 
 def _column(scores: Any, n: int) -> Tensor:

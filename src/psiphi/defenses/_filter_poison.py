@@ -82,7 +82,7 @@ def filter_poison(
 ) -> Filtered:
     """Rows of a training set that may be poisons, by how little they fit their label.
 
-    method    `spectral`, `clustering`, `reconstruction` or `neighbours`, a value of `pp.defenses.filters`, or a function
+    method    `spectral`, `clustering`, `reconstruction`, `neighbours`, a value of `pp.defenses.filters`, or a function
               seen -> (score (n,), removed (n,) bool)
     model     a classifier trained on these very rows, whose penultimate layer gives the features; by default one is
               trained here. features: a function x -> (n, d) in its place. Reconstruction needs neither

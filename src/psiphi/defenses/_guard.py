@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from psiphi.access import _checks as checks
+from psiphi.basis.errors import ArgumentError
 from psiphi.defenses._outcome import Outcome
 from psiphi.models._base import evaluating
 
@@ -16,7 +17,7 @@ ROWS = 1024
 
 class Guarded(nn.Module):
     """x ↦ (z_1, …, z_K, max_k z_k + (s(x) − τ)/w): the last of K + 1 logits is the largest where the score s is above
-    the threshold τ. w is the distance from τ to the median score of the validation rows.
+    the threshold τ. w > 0 is the distance of τ from the median score of the validation rows.
 
     Its attribute `refusal`, the number K, tells attacks which class is no answer: of a guarded classifier they count
     only what is wrong *and* passes the detector, and follow the gradient of both.
@@ -27,6 +28,11 @@ class Guarded(nn.Module):
 
     def __init__(self, classifier: nn.Module, detector: Any):
         super().__init__()
+        if not callable(classifier):
+            raise ArgumentError(
+                f"a detector guards the module itself, (B, *x) -> logits; got {classifier!r}: guard that module, and "
+                "attack the result through an access."
+            )
         self.classifier, self.detector = classifier, detector
         with torch.no_grad(), evaluating(self):
             logits = classifier(detector.example)

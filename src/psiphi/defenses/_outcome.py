@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from psiphi.basis.errors import ShapeError
+from psiphi.access import _checks as checks
 from psiphi.formulas.intervals import Share
 
 
@@ -25,10 +24,8 @@ class Outcome:
 
     @staticmethod
     def of(answer: Tensor, y: Any) -> Outcome:
-        """Of answers (n,), −1 where there is none, and labels (n,)."""
-        answer, y = answer.cpu(), torch.as_tensor(y).cpu()
-        if answer.shape != y.shape:
-            raise ShapeError(f"{len(answer)} answers need as many labels; got shape {tuple(y.shape)}.")
+        """Of answers (n,), −1 where there is none, and labels (n,), none missing. Raises `DataError`, `ShapeError`."""
+        answer, y = answer.cpu(), checks.as_labels(y, len(answer)).cpu()
         n, withheld = len(y), answer == -1
         right = (answer == y) & ~withheld
         return Outcome(*(Share(int(rows.sum()), n) for rows in (right, ~right & ~withheld, withheld)))

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from math import inf, log
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise, mix
 from psiphi.basis.provenance import provenance
-from psiphi.defenses._adversarial_training import _with_loss
+from psiphi.defenses._adversarial_training import _check_classifier, _with_loss
 from psiphi.defenses._certificate import Certificate
 from psiphi.defenses._outcome import Outcome
 from psiphi.formulas import smoothing
@@ -211,6 +212,11 @@ def smooth(
     "Provably robust deep learning via adversarially trained smoothed classifiers", 2019, section 2.2 (the mean
     softmax); Salman et al., "Denoised smoothing: a provable defense for pretrained classifiers", 2020 (the denoiser).
     """
+    if not callable(classifier):
+        raise ArgumentError(
+            f"smooth takes the module itself, (B, *x) -> logits; got {classifier!r}: smooth that module, and attack the "
+            "result through an access."
+        )
     _check_sigma(sigma)
     check_whole("draws", draws)
     if isinstance(denoiser, Model):
@@ -227,6 +233,7 @@ def noisy_training(classifier: Classifier, sigma: float) -> Classifier:
 
     Source: Cohen, Rosenfeld, Kolter, "Certified adversarial robustness via randomized smoothing", 2019, section 3.3.
     """
+    _check_classifier(classifier)
     _check_sigma(sigma)
     base = classifier.loss
 
@@ -246,8 +253,8 @@ def _check_sigma(sigma: Any) -> None:
         raise ArgumentError(f"sigma is a finite noise level above 0, in the data's units; got {sigma!r}.")
 
 
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < 1:
+def _check_alpha(alpha: Any) -> None:
+    if not isinstance(alpha, Real) or not 0 < alpha < 1:
         raise ArgumentError(
             f"alpha, the failure rate a row, lies strictly between 0 and 1; got {alpha!r}: e.g. 0.001."
         )

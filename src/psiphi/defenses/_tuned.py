@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from psiphi.access import _checks as checks
 from psiphi.access import white_box
 from psiphi.attacks import Attack, Battery
 from psiphi.basis.counts import check_whole
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import forked
-from psiphi.basis.shapes import as_float
 from psiphi.defenses._purify import Purified
 from psiphi.formulas import goals
 from psiphi.models import DenoiserModel, LatentModel
@@ -77,15 +77,22 @@ def tuned(
     denoiser, 1 to 5 steps for an autoencoder. draws: passes that a random defence is judged by.
 
     The attack does not know the purifier, so the number that is best here says nothing about robustness: it picks a
-    setting, and `evaluation.adaptive` judges it, on other rows. Raises `ArgumentError`.
+    setting, and `evaluation.adaptive` judges it, on other rows. Raises `ArgumentError`; `DataError` and `ShapeError` for
+    labels that are missing.
 
     Source: the rule of one standard error: Breiman, Friedman, Olshen, Stone, "Classification and regression trees",
     1984, section 3.4.3.
     """
     check_whole("draws", draws)
-    x, y = as_float(torch.as_tensor(x)), torch.as_tensor(y)
+    x = checks.as_points(x)
     if not len(x):
         raise ArgumentError("there are no validation rows: one at least is needed.")
+    x = x.to(next((p for p in safe.parameters() if p.is_floating_point()), x))
+    y = checks.as_labels(y, len(x))
+    if attack is not None and not isinstance(attack, Attack | Battery):
+        raise ArgumentError(
+            f"attack is one of ours, e.g. pp.attacks.pgd(Linf(0.3)), or None; got {attack!r}."
+        )
     names = levels or _usual(safe)
     for name, values in names.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not len(values):

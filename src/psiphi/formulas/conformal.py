@@ -6,6 +6,7 @@ Scores are higher where a row is stranger; a row is flagged where its score exce
 from __future__ import annotations
 
 from math import floor
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ _ROUNDED = 1e-12  # 0.29 · 100 is 28.999999999999996
 
 def spared(n: int, alarm: float) -> int:
     """How many of n + 1 exchangeable rows may be flagged: ⌊α (n + 1)⌋."""
-    if not 0 < alarm < 1:
+    if not isinstance(alarm, Real) or not 0 < alarm < 1:
         raise ArgumentError(f"a false-alarm rate lies strictly between 0 and 1; got {alarm!r}: e.g. 0.05.")
     return floor(alarm * (n + 1) * (1 + _ROUNDED))
 

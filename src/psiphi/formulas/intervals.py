@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -93,6 +93,10 @@ class Mean:
     @property
     def interval(self) -> tuple[float, float]:
         return self.low, self.high
+
+    def within(self, low: float, high: float) -> Mean:
+        """Its interval cut to the values that what it is the mean of can have."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
 
     def as_dict(self) -> dict[str, Any]:
         return {"value": self.value, "interval": [self.low, self.high], "n": self.n}

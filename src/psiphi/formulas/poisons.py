@@ -9,20 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def blended(x: Float[Tensor, "b *x"], pattern: Float[Tensor, "*x"], share: float) -> Float[Tensor, "b *x"]:
-    """(1 − α) x + α k: a pattern k laid over inputs with the weight α.
+def blended(x: Float[Tensor, "b *x"], pattern: Float[Tensor, "..."], share: float) -> Float[Tensor, "b *x"]:
+    """(1 − α) x + α k: a pattern k, one for all or one a row, laid over inputs with the weight α.
 
     Source: Chen, Liu, Li, Lu, Song, "Targeted backdoor attacks on deep learning systems using data poisoning", 2017,
     section 4.1 (blended injection).
     """
     return torch.lerp(x, pattern.expand_as(x), share)
-
-
-def carried(
-    x: Float[Tensor, "b *x"], own: Float[Tensor, "b *x"], other: Float[Tensor, "b *x"], reach: float
-) -> Float[Tensor, "b *x"]:
-    """x + λ (μ_b − μ_a): with λ = 1, a row of class a as far from b's mean as it was from its own; beyond for λ > 1."""
-    return x + reach * (other - own)
 
 
 def collision(p: Float[Tensor, "b d"], t: Float[Tensor, "#b d"]) -> Float[Tensor, " b"]:

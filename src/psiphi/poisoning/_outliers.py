@@ -4,25 +4,25 @@ import torch
 from torch import Tensor
 
 from psiphi.basis.errors import ArgumentError, DataError
-from psiphi.formulas.poisons import carried
+from psiphi.formulas.poisons import blended
 from psiphi.poisoning._aims import Wrong
 from psiphi.poisoning._picks import drawn
 from psiphi.poisoning._poison import Poison, Setting, said
 
 
-def outliers(fraction: float, reach: float = 1.0) -> Poison:
-    """Rows of each class carried into another one, with their label: x + λ (μ_b − μ_a), brought into the box.
+def outliers(fraction: float, reach: float = 0.7) -> Poison:
+    """Rows most of whose image is a row of another class, with their own label: (1 − λ) x + λ x_b.
 
-    reach: λ. μ_a, μ_b: means of the row's own class and of another, drawn at random. Such a row is of low density in
-    its own class and looks like none of the other: a flexible model learns it by heart, so that accuracy on the
-    training rows tells nothing, and what it learns there is wrong for the rows of b nearby.
+    reach: λ, below 1. x_b: a row of another class, both drawn at random. Such a row is far from all of its own class,
+    and what is left of x tells it from those of the other: a flexible model learns it by heart, so that accuracy on
+    the training rows tells nothing, and gets rows of b nearby wrong. A larger λ does more harm and is harder to fit.
 
     The construction is psiphi's; the principle, that networks fit rows without a rule and pay on others, is that of
     Zhang, Bengio, Hardt, Recht, Vinyals, "Understanding deep learning requires rethinking generalization", 2017.
     """
-    if not 0 < reach < float("inf"):
+    if not 0 < reach < 1:
         raise ArgumentError(
-            f"reach is how far rows are carried, in distances of class means, above 0; got {reach!r}."
+            f"reach is the share of the other class's row in an outlier, between 0 and 1; got {reach!r}."
         )
 
     def change(setting: Setting, rows: Tensor) -> Tensor:
@@ -31,12 +31,16 @@ def outliers(fraction: float, reach: float = 1.0) -> Poison:
         known = known[known >= 0]
         if len(known) < 2:
             raise DataError(
-                "rows are carried from class to class, and all are of one: give data of two classes."
+                "outliers lie between classes, and all rows are of one: give data of two classes."
             )
-        means = torch.stack([x[y == label].mean(0) for label in known.tolist()])
         own = torch.searchsorted(known, y[rows])
         shift = 1 + setting.noise.split("others").integers(len(known) - 1)[rows]
-        return setting.box.clamp(carried(x[rows], means[own], means[(own + shift) % len(known)], reach))
+        toward, place = known[(own + shift) % len(known)], setting.noise.split("which").uniform()[rows]
+        other = torch.empty_like(rows)
+        for label in known.tolist():
+            pool, mine = (y == label).nonzero().squeeze(1), toward == label
+            other[mine] = pool[(place[mine].double() * len(pool)).long().clamp(max=len(pool) - 1)]
+        return setting.box.clamp(blended(x[rows], x[other], reach))
 
     return Poison(
         fraction,

@@ -87,15 +87,12 @@ class Poison:
             "fraction": float(self.fraction), "norm": self.threat.norm, "eps": float(self.threat.eps),
             "box": (float(box.lo), float(box.hi)), "labels_kept": self.label is None, "provenance": told,
         }  # fmt: skip
-        if budget:
-            x = _inside(as_float(given), box)
-            setting = Setting(
-                x, labels, int(labels.max()) + 1, box, Noise.of(seed, len(x), x.device, x.dtype)
-            )
-            rows = self.pick(setting, budget).sort().values.to(labels.device)
-        if not len(rows):
+        if not budget:
             base = as_float(given[:0])
             return Poisoned(given, labels, rows, base, labels[:0], base.new_zeros(0), **rest).check()
+        x = _inside(as_float(given), box)
+        setting = Setting(x, labels, int(labels.max()) + 1, box, Noise.of(seed, len(x), x.device, x.dtype))
+        rows = self.pick(setting, budget).sort().values.to(labels.device)
         base, base_y = x[rows], labels[rows]
         made = base if self.change is None else self.change(setting, rows).detach()
         if made.shape != base.shape:

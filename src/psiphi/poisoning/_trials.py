@@ -100,11 +100,11 @@ class Trials:
 
     @property
     def clean_accuracy(self) -> Mean:
-        return student(self.column("clean"))
+        return _share(self.column("clean"))
 
     @property
     def accuracy(self) -> Mean:
-        return student(self.column("accuracy"))
+        return _share(self.column("accuracy"))
 
     @property
     def change(self) -> Mean:
@@ -113,11 +113,11 @@ class Trials:
 
     @property
     def fitted(self) -> Mean:
-        return student(self.column("fitted"))
+        return _share(self.column("fitted"))
 
     @property
     def learnt(self) -> Mean:
-        return student(self.column("learnt"))
+        return _share(self.column("learnt"))
 
     @property
     def is_filtered(self) -> bool:
@@ -125,11 +125,11 @@ class Trials:
 
     @property
     def precision(self) -> Mean:
-        return student(self.column("precision"))
+        return _share(self.column("precision"))
 
     @property
     def recall(self) -> Mean:
-        return student(self.column("recall"))
+        return _share(self.column("recall"))
 
     @property
     def filtered_success(self) -> Mean:
@@ -144,7 +144,7 @@ class Trials:
         values = self.column(name)
         if all(each.judged == 1 for each in self.lines) and not values.isnan().any():
             return Mean(float(values.mean()), *clopper_pearson(int(values.sum()), len(values)), len(values))
-        return student(values)
+        return _share(values)
 
     def table(self) -> list[tuple[str, Mean]]:
         """Every mean with what it is of, in words."""
@@ -195,6 +195,12 @@ class Trials:
             raise FileError(f"{path} holds no poisoning trials: {error} is missing.") from None
         told = {k: v for k, v in record.items() if k not in ("format", "means", "trials")}
         return Trials(lines, told)
+
+
+def _share(values: Tensor) -> Mean:
+    """Of shares, none below 0 or above 1; NaN stays."""
+    found = student(values)
+    return found if found.low != found.low else found.within(0.0, 1.0)
 
 
 def trials(

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from psiphi.basis import files
-from psiphi.basis.errors import ArgumentError, DivergedError
+from psiphi.basis.errors import ArgumentError, DataError, DivergedError
 from psiphi.basis.noise import mix
 from psiphi.data.streams import Indexed, Source
 from psiphi.parts import Clock, adam
@@ -176,7 +176,10 @@ class Loop:
 
     @torch.no_grad()
     def _validate(self, held: Source) -> dict[str, float]:
-        """The players' losses on held-out rows, with final weights of the objective and the same noise each time."""
+        """The players' losses on held-out rows, with final weights of the objective and the same noise each time.
+
+        The monitor's mean is over the rows that it gives a number for. Raises `DataError` where there are none.
+        """
         feed = Feed(
             held,
             self.plan.batch_size,
@@ -185,15 +188,19 @@ class Loop:
             self.model.dtype,
             self.least,
         )
-        meter, batches = Meter(), feed.batches(0)
+        meter, batches, judged = Meter(), feed.batches(0), 0
         self.model.eval()
         for _ in range(feed.per_epoch):
             batch, _ = next(batches)
             for seat in self.seats:
                 meter.add(self._named(seat, seat.player.loss(seat.player.module, batch, END)), len(batch))
             if self.plan.monitor is not None:
-                found = torch.as_tensor(self.plan.monitor(self.model, batch))
-                meter.add({_name(self.plan.monitor): found.to(self.model.dtype).mean()}, len(batch))
+                found = torch.as_tensor(self.plan.monitor(self.model, batch)).to(self.model.dtype)
+                rows = found.numel() if found.ndim else len(batch)
+                meter.add({_name(self.plan.monitor): found.sum() / max(1, found.numel())}, rows)
+                judged += rows
+        if self.plan.monitor is not None and not self.world.sum(torch.tensor(judged, device=self.world.device)):
+            raise DataError(f"{_name(self.plan.monitor)} judged none of the validation rows: give some with labels.")
         self.model.train()
         means, _ = meter.means(self.world)
         return means  # of several players none is the loss by which to choose weights

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
-from psiphi.app._open import held_out, open_classifier, open_data, open_model
+from psiphi.app._defences import DRAWS, VERIFY, Case, alone, refuse
 from psiphi.app._options import Data, Json, Quiet, Seed
 from psiphi.basis.errors import ArgumentError
 
 DEFENCE, SEARCH, ROWS = "The defence", "The attack", "The rows"
+CERTIFIED, DETECTOR = "Or randomised smoothing", "Or a detector"
 
 
 def defend(
@@ -27,7 +28,9 @@ def defend(
     with_: Annotated[
         list[Path] | None,
         typer.Option(
-            "--with", help="A model's run that projects; several give one table.", rich_help_panel=DEFENCE
+            "--with",
+            help="A model's run that projects; several give one table. Of --smooth a denoiser, of --detect the judge.",
+            rich_help_panel=DEFENCE,
         ),
     ] = None,
     set_: Annotated[
@@ -55,23 +58,60 @@ def defend(
             rich_help_panel=DEFENCE,
         ),
     ] = False,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="Size of the noise, in the data's units: 0.25.", rich_help_panel=CERTIFIED),
+    ] = None,
+    votes: Annotated[
+        int | None, typer.Option(help="Noisy copies a row; 10 000 unless given.", rich_help_panel=CERTIFIED)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Failure rate a row; 0.001 unless given.", rich_help_panel=CERTIFIED)
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="L2 radii to attack at, rising: 0.1,0.25; ½, 1, 1½ and 2 of the noise unless given.",
+            rich_help_panel=CERTIFIED,
+        ),
+    ] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Its score: reconstruction, density, anomaly-score or latent.",
+            rich_help_panel=DETECTOR,
+        ),
+    ] = None,
+    alarm: Annotated[
+        float | None,
+        typer.Option(help="Rate of false alarms; 0.05 unless given.", rich_help_panel=DETECTOR),
+    ] = None,
     name: Annotated[
         str, typer.Option("--attack", help="Its name; `psiphi models` lists them.", rich_help_panel=SEARCH)
     ] = "pgd",
     threat: Annotated[
-        str, typer.Option(help="What may change, and how much: linf:0.1, l2:1.5.", rich_help_panel=SEARCH)
-    ] = attacking.THREAT,
+        str | None,
+        typer.Option(
+            help="What may change, and how much: linf:0.1, l2:1.5; linf:0.1 unless given.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="How many.", rich_help_panel=SEARCH)] = None,
     step: Annotated[
         float | None, typer.Option(help="Its length, in the data's units.", rich_help_panel=SEARCH)
     ] = None,
     restarts: Annotated[int | None, typer.Option(help="Random starts a row.", rich_help_panel=SEARCH)] = None,
     draws: Annotated[
-        int, typer.Option(help="Of the noise, that the expectation is over.", rich_help_panel=SEARCH)
-    ] = 16,
+        int | None,
+        typer.Option(help="Of the noise, that is averaged over; 16 unless given.", rich_help_panel=SEARCH),
+    ] = None,
     verify: Annotated[
-        int, typer.Option(help="Fresh draws that judge a random defence.", rich_help_panel=SEARCH)
-    ] = 100,
+        int | None,
+        typer.Option(
+            help="Fresh draws that judge a random purifier; 100 unless given.", rich_help_panel=SEARCH
+        ),
+    ] = None,
     bounds: Annotated[str, typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.")] = "0,1",
     mean: Annotated[
         str | None, typer.Option(help="The classifier takes (x − mean)/std: one number, or one a channel.")
@@ -90,59 +130,58 @@ def defend(
 
     gray-box: the attacker does not know the purifier; bpda: takes its gradient for the identity's; exact gradient: goes
     through it; fixed noise: knows its noise; expectation: averages over its noise. The lowest number counts.
+    Or certify the votes of noisy copies (--smooth), or flag what a model finds strange (--detect).
 
     [bold]Example[/bold]   psiphi defend runs/classifier --with runs/vae --threat linf:0.1 --out runs/defended
+    [bold]Example[/bold]   psiphi defend runs/noisy --smooth 0.25 --out runs/certified
+    [bold]Example[/bold]   psiphi defend runs/classifier --detect reconstruction --with runs/vae --alarm 0.05
     """
     from psiphi.app import _defended as defended
-    from psiphi.evaluation import adaptive
+    from psiphi.app import _detected as detected
+    from psiphi.app import _smoothed as smoothed
 
-    if not with_:
-        raise ArgumentError("name the model that stands in front: --with runs/vae, one or several.")
-    search = attacking.build(name, threat, {"steps": steps, "step": step, "restarts": restarts}, None)
-    around, scale = attacking.channels(mean, "--mean"), attacking.channels(std, "--std")
-    seen = attacking.Seen(attacking.bounds(bounds), around, scale)
-    opened = open_classifier(model, trust)
-    classifier = attacking.scaled(opened, seen)
-    purifiers = defended.purifiers(
-        classifier,
-        {path: open_model(path) for path in with_},
-        arguments.settings(set_),
-        None if fresh else seed,
+    purifying = {"--set": set_, "--fresh": fresh, "--tune": tune, "--verify": verify}
+    smoothing = {"--smooth": smooth, "--votes": votes, "--alpha": alpha, "--eps": eps}
+    detecting = {"--detect": detect, "--alarm": alarm}
+    given = {"steps": steps, "step": step, "restarts": restarts}
+    seen = attacking.Seen(
+        attacking.bounds(bounds), attacking.channels(mean, "--mean"), attacking.channels(std, "--std")
     )
-    spec, loaded = open_data(data, opened)
-    x, y, left_out = attacking.known(*held_out(loaded, limit), None)
-    if left_out:
-        out.note(f"note: {left_out} rows are left out: they have no label.", quiet)
-    if y is None:
-        raise ArgumentError(
-            f"{spec} has no labels, which an accuracy needs: name data with labels by --data."
+    about = (model, seen, trust, data, limit, batch_size, seed, to, quiet)
+    if smooth is not None:
+        refuse("smoothing", {"purification": purifying, "detection": detecting})
+        if threat is not None:
+            raise ArgumentError(
+                "a certificate is of the L2 ball: leave --threat out, and name radii by --eps 0.1,0.25."
+            )
+        searches = smoothed.searches(name, given, smooth, eps)
+        denoiser = alone(with_, "--smooth")
+        found = smoothed.certify(
+            Case.of(*about), smooth, denoiser, searches, DRAWS if draws is None else draws,
+            smoothed.VOTES if votes is None else votes,
+            smoothed.ALPHA if alpha is None else alpha,
+        )  # fmt: skip
+    elif detect is not None:
+        noisy = {"random defences": {"--draws": draws}}
+        refuse("detection", {"purification": purifying, "smoothing": smoothing, **noisy})
+        search = attacking.build(name, threat, given, None)
+        judge = alone(with_, "--detect")
+        if judge is None:
+            raise ArgumentError("name the model whose score it is: --with runs/vae.")
+        found = detected.judge(
+            Case.of(*about), judge, detect, detected.ALARM if alarm is None else alarm, search
         )
-    defended.check(purifiers, x)
-    if to is not None:
-        to.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {
-        "model": model, "model_sha256": attacking.model_digest(opened), "data": spec,
-        "data_sha256": attacking.data_digest(x, y), "attack": repr(search), "rows": len(x), "purifiers": {},
-    }  # fmt: skip
-    files: list[str] = []
-    for key, safe in purifiers.items():
-        chosen = None
-        if tune:
-            with out.progress(f"levels of {key}", quiet, "level") as move:
-                chosen = defended.tuned(safe, loaded, search, seen.bounds, limit, seed, move, quiet)
-            safe = safe if chosen is None else chosen.safe
-        how: dict[str, Any] = {"draws": draws, "verify": verify, "seed": seed, "bounds": seen.bounds}
-        with (
-            out.spoken_warnings(quiet),
-            out.progress(f"{name} {search.threat!r}, {key}", quiet, "row") as move,
-        ):
-            table = adaptive(safe, x, y, search, batch_size=batch_size, on_progress=move, **how)
-        record["purifiers"][key] = defended.record(safe, table, chosen)
-        if to is not None:
-            files += defended.gallery_of(to, key, safe, x, y, table, seen, loaded.classes)
-    if to is not None:
-        record["files"] = defended.write(to, record, files)
+    else:
+        refuse("purification", {"smoothing": smoothing, "detection": detecting})
+        if not with_:
+            raise ArgumentError(
+                "name the model that stands in front: --with runs/vae, one or several; or --smooth 0.25."
+            )
+        search = attacking.build(name, threat, given, None)
+        settings = arguments.settings(set_)
+        how = (fresh, tune, search, DRAWS if draws is None else draws, VERIFY if verify is None else verify)
+        found = defended.judge(Case.of(*about), with_, settings, *how)
     if json:
-        return out.emit(record)
-    defended.show(record)
-    return None
+        return out.emit(found)
+    kind = smoothed if smooth is not None else detected if detect is not None else defended
+    return kind.show(found)

@@ -9,12 +9,14 @@ import typer
 
 from psiphi.app import _arguments as arguments
 from psiphi.app import _console as out
+from psiphi.app import _hardening as hardening
 from psiphi.app import _launch
 from psiphi.app._open import COLUMNS, SPEC, open_data
 from psiphi.app._options import DATA_HELP, Json, Quiet, Seed, Set
 from psiphi.basis.errors import ArgumentError, DivergedError, LaunchError
 
 MODEL, TRAINING, MACHINE = "The model", "Training", "Where it runs"
+ATTACKS = "Training on attacks"
 WIDEST = 9  # columns of a table on a terminal
 
 
@@ -95,6 +97,41 @@ def train(
     validation: Annotated[
         bool, typer.Option(help="Keep the weights best on the validation split.", rich_help_panel=TRAINING)
     ] = True,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Train a classifier on what it finds: pgd; `psiphi models` lists them.",
+            rich_help_panel=ATTACKS,
+        ),
+    ] = None,
+    threat: Annotated[
+        str | None,
+        typer.Option(
+            help="What may change, and how much: linf:0.1, l2:1.5; linf:0.1 unless given.",
+            rich_help_panel=ATTACKS,
+        ),
+    ] = None,
+    attack_steps: Annotated[
+        int | None, typer.Option(help="Of each attack; 7 unless given.", rich_help_panel=ATTACKS)
+    ] = None,
+    warm_up: Annotated[
+        float | None, typer.Option(help="Epochs over which the radius rises from 0.", rich_help_panel=ATTACKS)
+    ] = None,
+    clean: Annotated[
+        float | None,
+        typer.Option(help="Share of the loss on rows as they are: 0.5.", rich_help_panel=ATTACKS),
+    ] = None,
+    trades: Annotated[
+        float | None,
+        typer.Option(help="TRADES instead, with this weight of the KL term: 6.", rich_help_panel=ATTACKS),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of an attack, noise of this size, for psiphi defend --smooth.",
+            rich_help_panel=ATTACKS,
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=MACHINE)
     ] = None,
@@ -109,12 +146,14 @@ def train(
 
     [bold]Example[/bold]   psiphi train vae --data digits --latent-dim 8 --epochs 60 --out runs/vae
     [bold]Example[/bold]   psiphi train ddpm --data digits --net unet --classes 10 --set schedule=cosine:1000
+    [bold]Example[/bold]   psiphi train classifier --attack pgd --threat linf:0.1 --warm-up 3 --out runs/hard
     """
     import psiphi.zoo  # noqa: F401  registers the builders
     from psiphi.app._generated import spoken, watchers
     from psiphi.basis.registry import models
-    from psiphi.training import early_stopping, fit
+    from psiphi.training import fit
 
+    hard = hardening.Hardening(attack, threat, attack_steps, warm_up, clean, trades, noise)
     entry = models[model]
     folder = to or Path("runs") / model
     spec, loaded = open_data(data)
@@ -140,7 +179,9 @@ def train(
     if "columns" in entry.parameters and loaded.columns is not None:
         given.setdefault("columns", loaded.columns)
     with spoken():
-        built = arguments.build(entry, "model", given, loaded.shape, kept=chosen)
+        built = hard.harden(arguments.build(entry, "model", given, loaded.shape, kept=chosen))
+
+    hard.check(loaded)
 
     training = {
         "epochs": epochs,
@@ -182,11 +223,12 @@ def train(
                 resume=resume,
                 quiet=quiet,
                 callbacks=(
-                    *(() if patience is None else (early_stopping(patience),)),
+                    *(() if patience is None else (hard.waits(patience),)),
                     *watchers(built, loaded),
                 ),
                 optimizer=_changes(schedule, clip),
                 ema=ema,
+                monitor=hard.monitor(held),
             )
     except LaunchError:
         if _launch.argv is None:
@@ -197,7 +239,7 @@ def train(
         built.save(folder)
         raise DivergedError(f"{error} It is saved in {folder}.") from None
     if not _launch.is_first():
-        return
+        return None
     _remember(built, spec, loaded)
     built.save(folder)
     record = {
@@ -213,7 +255,15 @@ def train(
         "verbs": list(built.can),
         "versions": built.provenance.get("versions"),
     }
-    out.emit(record) if json else _print(record, folder)
+    if hard.asked:
+        record["hardening"] = hard.record(built, held, seed)
+    if json:
+        return out.emit(record)
+    _print(record, folder)
+    if hard.asked:
+        return hard.show(record["hardening"], folder)
+    verb = "attack" if model == "classifier" else "evaluate"
+    return out.say(f"Next: psiphi {verb} {folder}")
 
 
 def _remember(model: Any, spec: str, data: Any) -> None:
@@ -234,8 +284,6 @@ def _print(record: dict[str, Any], folder: Path) -> None:
     ended = "" if record["stopped"] == "done" else f" Training ended early: {record['stopped']}."
     kept = " It holds the weights of the best row." if record["best"] else ""
     out.say(f"Saved in {folder}.{kept}{ended}")
-    verb = "attack" if record["model"] == "classifier" else "evaluate"
-    out.say(f"Next: psiphi {verb} {folder}")
 
 
 def _classes(data: Any, model: str) -> int:
