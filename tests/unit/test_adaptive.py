@@ -121,8 +121,26 @@ def test_the_worst_of_all_levels_is_picked_on_one_set_of_draws_and_judged_on_ano
     assert abs(table.together.value - 0.5) < 4 * error
     least = torch.stack([e.right for e in table.levels.values() if e.right is not None]).amin(0)
     assert float(least.mean()) < 0.5 - 4 * error
+    name, value = table.worst
+    lowest = min(each.value for each in (*table.levels.values(), table.together) if each.right is not None)
+    assert abs(value - 0.5) < 4 * error
+    assert value == table.final.value != lowest
+    assert table.final.name == name
+    assert table.as_dict()["worst"] == {"level": name, "value": value}
     assert table.levels["fixed noise"].right is None
     assert "takes no seed" in table.levels["fixed noise"].note
+
+
+def test_a_seed_that_is_taken_and_not_heeded_costs_one_level():
+    class Deaf(nn.Module):
+        def project(self, x, *, seed=0):
+            return x + 0.1 * torch.randn(len(x), 1, dtype=x.dtype)
+
+    x, y = data(8)
+    table = adaptive(purify(Linear(), Deaf(), seed=None), x, y, pgd(Linf(0.1), steps=1), draws=2, verify=4)
+    assert table.levels["fixed noise"].right is None
+    assert "random" in table.levels["fixed noise"].note
+    assert table.levels["expectation"].right is not None
 
 
 def test_a_projection_without_a_gradient_leaves_levels_out_and_says_why():
@@ -180,3 +198,7 @@ def test_bad_questions_get_a_sentence():
         adaptive(Linear(), x, y, PGD)
     with pytest.raises(ArgumentError, match="has no radius"):
         adaptive(purify(Linear(), Shift()), x, y, ddn())
+    with pytest.raises(ArgumentError, match="no rows"):
+        adaptive(purify(Linear(), Shift()), x[:0], y[:0], PGD)
+    with pytest.raises(ArgumentError, match="got 'pgd'"):
+        adaptive(purify(Linear(), Shift()), x, y, "pgd")

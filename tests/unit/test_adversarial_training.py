@@ -9,8 +9,12 @@ from torch.testing import assert_close
 
 import psiphi as pp
 from psiphi.attacks import Battery, Linf, apgd, deepfool, pgd
-from psiphi.basis.errors import ArgumentError, DataError
+from psiphi.basis.errors import AccessError, ArgumentError, DataError
+from psiphi.basis.noise import Noise
 from psiphi.defenses import adversarial_training, robust_accuracy, trades
+from psiphi.defenses._adversarial_training import worst_of
+from psiphi.parts import Batch
+from psiphi.parts.clock import END
 from psiphi.training import early_stopping
 
 
@@ -25,6 +29,10 @@ def classifier(hidden: int = 32):
 
 def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def batch(x: torch.Tensor, y: torch.Tensor) -> Batch:
+    return Batch(x, y, Noise.of(0, len(x)))
 
 
 def short(model, data, **how):
@@ -124,6 +132,57 @@ def test_rows_without_a_label_are_left_out(digits):
     assert_close(weights(some), weights(all_), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net: adversarial_training(net, pgd(Linf(0.0), steps=1)),
+        lambda net: trades(net, pgd(Linf(0.0), steps=1, goal="kl")),
+    ],
+)
+def test_a_batch_without_a_label_adds_nothing(digits, make):
+    """Six labels in 24 batches of 4; without a radius the weights are those of plain training."""
+    some, all_ = classifier(), classifier()
+    x, y = digits.train.x[:96], torch.where(torch.arange(96) < 6, digits.train.y[:96], -1)
+    history = pp.fit(make(some), x, y, epochs=1, batch_size=4, seed=0, quiet=True)
+    pp.fit(all_, x, y, epochs=1, batch_size=4, seed=0, quiet=True)
+    assert_close(weights(some), weights(all_), atol=1e-5, rtol=1e-4)
+    assert {"loss", "accuracy", "clean_accuracy"} <= set(history.columns)
+
+
+def test_a_monitor_s_mean_is_over_the_rows_that_it_judges(digits):
+    """Seven labels in eight batches of 4: the share of right rows is that of the seven."""
+    net, x = classifier(), digits.validation.x[:32]
+    y = torch.where(torch.arange(32) % 5 == 0, digits.validation.y[:32], -1)
+    monitor = robust_accuracy(pgd(Linf(0.0), steps=1))
+    history = short(net, digits, epochs=1, batch_size=4, validation=(x, y), monitor=monitor)
+    right = (net.predict(x) == y)[y >= 0].double().mean()
+    assert 0 < right < 1
+    assert history["validation_robust_accuracy"][-1] == pytest.approx(float(right))
+    with pytest.raises(DataError, match="robust_accuracy judged none of the validation rows"):
+        short(classifier(), digits, epochs=1, validation=(x, torch.full_like(y, -1)), monitor=monitor)
+
+
+def test_bounds_are_those_of_the_data(digits, tmp_path):
+    """x in [0, 1] and 2x − 1 in [−1, 1], with twice the radius, train the same network."""
+    x, y, scale = digits.train.x[:128].double(), digits.train.y[:128], {0.1: (0.0, 1.0), 0.2: (-1.0, 1.0)}
+    nets = []
+    for eps, bounds in scale.items():
+        net = classifier().double()
+        given = x if eps == 0.1 else 2 * x - 1
+        hard = adversarial_training(net, pgd(Linf(eps), steps=2), bounds=bounds)
+        monitor = robust_accuracy(pgd(Linf(eps), steps=2), bounds=bounds)
+        pp.fit(hard, given, y, steps=4, seed=0, quiet=True, validation=(given, y), monitor=monitor)
+        moved = worst_of(hard, pgd(Linf(eps), steps=2), batch(given, y), END, bounds=bounds)[1].x
+        assert (moved.min(), moved.max()) == bounds
+        nets.append(net)
+    assert_close(nets[1](2 * x - 1), nets[0](x), atol=1e-6, rtol=1e-6)
+    with pytest.raises(AccessError, match="outside the bounds"):
+        pp.fit(adversarial_training(classifier(), pgd(Linf(0.1))), 2 * x - 1, y, steps=1, quiet=True)
+    pp.save(hard, tmp_path / "hard")
+    told = pp.load(tmp_path / "hard").provenance["model"]["training"]
+    assert told["bounds"] == [-1.0, 1.0]
+
+
 def test_a_battery_and_dropout_train_without_a_word(digits, recwarn):
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 10))
     wrapped = pp.zoo.classifier((1, 8, 8), 10, network=net)
@@ -146,6 +205,11 @@ def test_a_battery_and_dropout_train_without_a_word(digits, recwarn):
         (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), clean=1.0), "share"),
         (lambda: trades(classifier(), pgd(Linf(0.1))), "goal='kl'"),
         (lambda: trades(classifier(), pgd(Linf(0.1), goal="kl"), beta=-1.0), "beta"),
+        (lambda: trades(classifier(), Battery([pgd(Linf(0.1), goal="kl")])), "one attack, not several"),
+        (lambda: trades(classifier(), pgd(Linf(0.1), goal="kl"), beta=None), "beta"),
+        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), warm_up="1"), "warm_up"),
+        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), clean="1"), "share"),
+        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), bounds=(1.0, 0.0)), "lower first"),
     ],
 )
 def test_sentences(make, says):

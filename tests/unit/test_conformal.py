@@ -59,6 +59,9 @@ def test_a_rate_outside_its_range_and_too_few_rows_are_refused():
     for alarm in (0.0, 1.0, -0.1):
         with pytest.raises(ArgumentError, match="strictly between 0 and 1"):
             conformal.threshold(torch.zeros(5), alarm)
+    for alarm in ("0.1", None):
+        with pytest.raises(ArgumentError, match="strictly between 0 and 1"):
+            conformal.spared(5, alarm)
     with pytest.raises(ArgumentError, match="needs 99 validation rows at least; got 50"):
         conformal.rate(50, 0.01)
 

@@ -75,6 +75,21 @@ def test_latent_is_the_distance_to_the_nearest_class_of_training_codes(pca):
     assert (found - one).abs().max() > 0.1
 
 
+def test_rows_without_a_label_are_of_no_class(pca):
+    x, train = normal(50, key=1).float(), normal(120, key=2).float() * torch.tensor([3.0, 1.0, 0.2])
+    y = torch.where(torch.arange(120) % 3 == 0, -1, (train[:, 0] > 0).long())
+    mine = detect(pca, x, "latent", train=(train[y >= 0], y[y >= 0])).score(x)
+    assert_close(detect(pca, x, "latent", train=(train, y)).score(x), mine, rtol=0, atol=0)
+    none = detect(pca, x, "latent", train=(train, torch.full((120,), -1))).score(x)
+    assert_close(none, detect(pca, x, "latent", train=train).score(x), rtol=0, atol=0)
+    for given, said in (
+        ((train, y[:5]), r"y of train has shape \(5\)"),
+        (train[:0], "train has none"),
+    ):
+        with pytest.raises(DataError, match=said):
+            detect(pca, x, "latent", train=given)
+
+
 def test_a_density_that_is_sampled_takes_the_same_draws_for_every_row():
     vae = zoo.vae(3, 2, hidden=(4,), likelihood="gaussian", seed=0)
     x = normal(40).float()
@@ -155,6 +170,30 @@ def test_the_last_logit_wins_where_the_score_is_above_the_threshold(guarded):
     told = guarded.outcome(x, Three()(x).argmax(1))
     assert told.withheld.hits == int(flagged.sum())
     assert told.wrong.hits == 0
+
+
+def test_it_refuses_what_it_flags_at_a_rate_of_most_rows_too():
+    """At α = 0.7 the threshold lies below the median score."""
+    validation = torch.full((99, 2), 0.5, dtype=F64)
+    validation[:, 1] += torch.linspace(-0.1, 0.1, 99, dtype=F64)
+    often = detect(nn.Identity(), (validation, torch.zeros(99)), height, alarm=0.7).guard(Three())
+    x = torch.rand(400, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    flagged = often.detector.flags(x)
+    assert 0 < flagged.sum() < 400
+    assert torch.equal(often(x).argmax(1) == 3, flagged)
+    assert torch.equal(often.predict(x) == -1, flagged)
+
+
+def test_what_cannot_be_counted_or_guarded_is_said(guarded):
+    x, y = rows()
+    with pytest.raises(DataError, match=r"1 missing or negative labels \(rows 2\)"):
+        guarded.outcome(x, torch.where(torch.arange(24) == 2, -1, y))
+    with pytest.raises(ArgumentError, match="guards the module itself"):
+        guarded.detector.guard(white_box(Three()))
+    with pytest.raises(DataError, match="x is no array of numbers"):
+        detect(nn.Identity(), "digits", height)
+    with pytest.raises(ArgumentError, match="strictly between 0 and 1"):
+        detect(nn.Identity(), x, height, alarm="0.1")
 
 
 def test_a_refusal_counts_for_the_label():

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from psiphi.access import black_box, bpda, expectation, white_box
 from psiphi.attacks import L2, Linf, auto, ddn, hop_skip_jump, iterative_fgsm, pgd, spatial
-from psiphi.basis.errors import ArgumentError
+from psiphi.basis.errors import AccessError, ArgumentError
 from psiphi.basis.noise import generator
 from psiphi.data import load
-from psiphi.defenses import purify
+from psiphi.defenses import detect, purify, smooth
 from psiphi.evaluation import Honesty, honesty
-from psiphi.evaluation._honest._model import State
+from psiphi.evaluation._honest._state import State
 from psiphi.training import fit
 from psiphi.zoo import classifier
 
@@ -132,6 +133,35 @@ def test_train_mode_fails(asked):
     assert "Dropout" in found["mode and state"].sentence
 
 
+class Own(nn.Module):
+    """Dropout that is no module, or of attention."""
+
+    def __init__(self, dropout, attention=0.0):
+        super().__init__()
+        self.dropout, self.out = dropout, nn.Linear(8, 3)
+        self.mix = nn.MultiheadAttention(8, 1, dropout=attention, batch_first=True)
+
+    def forward(self, x):
+        x = F.dropout(x, self.dropout, self.training)[:, None]
+        return self.out(self.mix(x, x, x, need_weights=False)[0][:, 0])
+
+
+@pytest.mark.parametrize(
+    ("dropout", "attention", "status"), [(0.5, 0.0, "FAIL"), (0.0, 0.5, "FAIL"), (0.0, 0.0, "OK")]
+)
+def test_train_mode_is_seen_by_its_answers(dropout, attention, status):
+    torch.manual_seed(0)
+    net, x = Own(dropout, attention).train(), torch.rand(8, 8)
+    found = honesty(net, x, None, pgd(Linf(EPS), 2), surrogate=net, queries=2)["mode and state"]
+    assert found.status == status
+    assert "train mode" in found.sentence
+    assert net.training
+    assert (
+        honesty(net.eval(), x, None, pgd(Linf(EPS), 2), surrogate=net, queries=2)["mode and state"].status
+        == "OK"
+    )
+
+
 def test_a_rounded_input_fails(asked):
     hard = asked(before=Apply(rounded))
     assert {"gradients", "finite differences", "gradients ≥ no gradients"} <= failed(hard)
@@ -150,6 +180,52 @@ def test_a_step_outside_torch_has_no_gradient_at_all(asked):
     found = asked(before=Apply(lambda x: x.detach()))
     assert "gradients" in failed(found)
     assert "differentiably" in found["gradients"].sentence
+
+
+def test_one_label_in_every_row_is_no_constant_classifier():
+    """Class 0 on all probed rows and random points, and class 1 within ε of each: masked by rounding, or not."""
+    x, y = torch.rand(24, 16, generator=generator("one label")), torch.zeros(24, dtype=torch.long)
+
+    def score(x):
+        z = x.sum(1) - 12
+        return torch.stack((-z, z), 1)
+
+    x = x.clamp(0.2, 0.7)
+    how = {"surrogate": score, "queries": 30}
+    masked = honesty(lambda x: score((x * 8).round() / 8), x, y, pgd(Linf(0.3), 5, random_start=False), **how)
+    assert {"gradients", "finite differences"} <= failed(masked)
+    sound = honesty(score, x, y, pgd(Linf(0.3), 5), **how)
+    assert sound["everything breaks at full width"].status == "OK"
+    assert sound["gradients"].status == "OK"
+    assert not failed(sound), str(sound)
+    walled = honesty(lambda x: score(x) + torch.tensor([10.0, 0]), x, y, pgd(Linf(0.3), 5), **how)
+    assert walled["everything breaks at full width"].status == "WARN"  # nothing tells it from a wall
+    assert not failed(walled), str(walled)
+
+
+def test_a_random_classifier_has_fallen_where_most_draws_err():
+    """At full width tanh(3 z) differs by 2 at most, and noise of √2 leaves an eighth of the draws right."""
+    net = Linear()
+
+    def noisy(x):
+        return torch.tanh(3 * net(x)) + torch.randn(len(x), 2, dtype=x.dtype)
+
+    x = torch.rand(16, 6, dtype=torch.float64, generator=generator("noisy")) * 0.4 + 0.3
+    access = expectation(noisy, draws=16)
+    found = honesty(access, x, net(x).argmax(1), pgd(Linf(0.3), 5), surrogate=net, queries=5)
+    assert found.evidence.columns["full width"].max() < 0.5
+    assert found["everything breaks at full width"].status == "OK"
+    assert found["everything breaks at full width"].value == 1
+    assert not failed(found), str(found)
+    coin = lambda x: 0 * net(x) + 3 * (torch.rand(len(x), 1, dtype=x.dtype) < 0.7) * torch.tensor([1.0, -1.0])  # noqa: E731
+    same = honesty(
+        expectation(coin, draws=4), x, 0 * net(x).argmax(1), pgd(Linf(0.3), 3), surrogate=net, queries=5
+    )
+    assert same["everything breaks at full width"].status == "SKIP"
+    told = {each.name: each.status for each in same.verdicts}
+    for name in ("success grows with ε", "iterative ≥ one step", "white box ≥ transfer ≥ noise"):
+        assert told[name] == "OK", same[name]  # shares of draws that differ by chance alone
+    assert same.lowest == float(same.evidence.columns["stands"].mean())
 
 
 def test_a_constant_classifier_is_excepted(asked):
@@ -172,6 +248,50 @@ def test_rows_that_see_each_other_fail(digits):
         return z - z.mean(0, keepdim=True)
 
     assert "rows apart" in failed(honesty(centred, x, y, pgd(Linf(EPS), 2), limit=16, queries=5))
+
+
+def test_rows_apart_says_why_it_was_not_asked(digits):
+    net, x, y = digits
+    ask = lambda rows: honesty(net, x[rows], y[rows], pgd(Linf(EPS), 1), rows=rows, surrogate=net, queries=2)  # noqa: E731
+    for rows in (torch.tensor([0]), torch.arange(8, 12)):
+        found = ask(rows)["rows apart"]
+        assert found.status == "SKIP"
+        assert "random" not in found.sentence
+        assert "rows 0 to 3" in found.sentence
+
+
+def test_a_function_that_detaches_gets_its_fail(digits):
+    net, x, y = digits
+    found = honesty(lambda z: net(z.detach()), x, y, pgd(Linf(EPS), 1), limit=8, queries=2)
+    assert "gradients" in failed(found)
+    with pytest.raises(AccessError, match="differentiably"):
+        pgd(Linf(EPS), 1)(lambda z: net(z.detach()), x[:4], y[:4])
+
+
+# ------------------------------------------------------------------------------------------------ surrogates
+class Alarm(nn.Module):
+    """A projection to black, so that what is bright is far from it."""
+
+    def project(self, x):
+        return 0 * x
+
+
+def test_surrogates_are_functions_or_know_no_refusal_and_have_as_many_classes(digits, surrogate):
+    net, x, y = digits
+    how = {"limit": 12, "queries": 2}
+    attack, name = pgd(Linf(EPS), 3), "white box ≥ transfer ≥ noise"
+    of_module = honesty(net, x, y, attack, surrogate=surrogate, **how)
+    of_function = honesty(net, x, y, attack, surrogate=lambda x: surrogate(x), **how)
+    assert of_function[name].sentence == of_module[name].sentence
+    assert "surrogate" in of_module[name].sentence
+    guarded = detect(Alarm(), x, alarm=0.1).guard(net)
+    assert "transfer" in honesty(guarded, x, y, attack, surrogate=surrogate, **how).evidence.columns
+    few = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    for classifier_ in (net, guarded):
+        found = honesty(classifier_, x, y, attack, surrogate=few, **how)
+        assert "4 classes apart, and the classifier 10" in found[name].sentence
+    itself = honesty(net, x, y, attack, surrogate=white_box(surrogate), **how)
+    assert "judged by itself" in itself[name].sentence
 
 
 # ------------------------------------------------------------------------------------------------ weak attacks
@@ -208,17 +328,60 @@ class Certified:
         self.prediction, self.radius = prediction, radius
 
 
-def test_a_certificate_that_says_too_much_fails():
+def boundary():
+    """A linear classifier, rows, their labels, and how far each is from the boundary."""
     net = Linear()
     x = torch.rand(40, 6, dtype=torch.float64, generator=generator("honesty rows")) * 0.2 + 0.4
     score = (net(x)[:, 1] - net(x)[:, 0]).detach()
-    y, radius = (score > 0).long(), score.abs() / net.w.detach().norm()
+    return net, x, (score > 0).long(), score.abs() / net.w.detach().norm()
+
+
+def test_a_certificate_that_says_too_much_fails():
+    net, x, y, radius = boundary()
     attack, how = pgd(L2(float(radius.median())), 10), {"surrogate": net, **SEEN, "queries": 3}
     right = honesty(net, x, y, attack, certificate=Certified(y, radius), **how)
     assert right["certified ≤ empirical"].status == "OK"
     assert right["certified ≤ empirical"].value == 0
     wrong = honesty(net, x, y, attack, certificate=Certified(y, 1.5 * radius), **how)
     assert wrong["certified ≤ empirical"].status == "FAIL"
+
+
+class Mostly(nn.Module):
+    """Right by a little in most draws of the noise, wrong by a lot in the others; class 1 is right."""
+
+    def forward(self, x):
+        u = x.flatten(1)[:, 0] - 0.5
+        z = torch.where(u > 0, 0.1, -20.0) + 0 * u
+        return torch.stack([torch.zeros_like(u), z], 1) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_a_sound_certificate_is_of_votes_not_of_the_mean():
+    """The mean softmax errs where the votes are right, and the votes are what was certified."""
+    x, y = torch.full((6, 1, 3, 3), 0.6), torch.ones(6, dtype=torch.long)
+    safe = smooth(Mostly(), 0.25, draws=16)
+    certificate = safe.certify(x, n0=50, n=1000)
+    assert certificate.certified(y).all()
+    how = {"certificate": certificate, "surrogate": Mostly(), "queries": 3}
+    found = honesty(expectation(safe, draws=1), x, y, pgd(L2(0.01), 2), **how)
+    assert float(found.evidence.columns["stands"].mean()) == 0  # by the mean softmax, nothing is left
+    assert found["certified ≤ empirical"].status == "OK"
+    assert found["certified ≤ empirical"].value == 0
+    too_much = Certified(certificate.prediction, 8 * certificate.radius)  # 0.1 to the boundary
+    wrong = honesty(expectation(safe, draws=1), x, y, pgd(L2(0.01), 2), **how | {"certificate": too_much})
+    assert wrong["certified ≤ empirical"].status == "FAIL"
+    held = honesty(expectation(nn.Sequential(safe), 1), x, y, pgd(L2(0.01), 1), limit=2, **how)
+    assert held["certified ≤ empirical"].status == "SKIP"
+
+
+@pytest.mark.parametrize("eps", [0.02, 0.5])
+def test_a_certificate_is_tried_within_each_radius_of_its_own(eps):
+    net, x, y, radius = boundary()
+    how = {"surrogate": net, **SEEN, "queries": 3}
+    for factor, status in ((1.0, "OK"), (2.0, "FAIL")):
+        found = honesty(net, x, y, pgd(L2(eps), 5), certificate=Certified(y, factor * radius), **how)
+        assert found["certified ≤ empirical"].status == status
+    other = honesty(net, x, y, pgd(Linf(eps), 5), certificate=Certified(y, 2 * radius), **how)
+    assert other["certified ≤ empirical"].status == "SKIP"
 
 
 class Cell(nn.Module):
@@ -237,6 +400,26 @@ def test_a_purifier_is_shown_at_every_level(digits, surrogate):
         assert level in found.sentence
     assert found.status == "FAIL"  # no gradient comes through, and the identity's breaks it
     assert whole.lowest < float(whole.evidence.columns["stands"].mean()) - 0.1
+
+
+class Half(nn.Module):
+    """A projection to half of the way from the middle, wherever the data's box is."""
+
+    def project(self, x):
+        return 0.5 * x
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), ([-1.0] * 3, [1.0] * 3)])
+def test_a_purifier_is_shown_at_every_level_in_any_box(bounds):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(27, 3)).eval()
+    x = torch.rand(8, 3, 3, 3, generator=generator("box")) * 2 - 1
+    safe = white_box(purify(net, Half()), bounds=bounds)
+    found = honesty(safe, x, None, pgd(Linf(EPS), 2), surrogate=net, queries=2, batch_size=3)
+    assert found["purifier at every level"].status in ("OK", "WARN")
+    scaled = honesty(
+        white_box(purify(net, Half()), mean=0.5), x.abs(), None, pgd(Linf(EPS), 1), surrogate=net, queries=2
+    )
+    assert "without mean and std" in scaled["purifier at every level"].sentence
 
 
 # ------------------------------------------------------------------------------------------------ the record
@@ -298,3 +481,9 @@ def test_errors_are_sentences(digits):
         honesty(net, x, y, pgd(Linf(EPS)), limit=0)
     with pytest.raises(ArgumentError, match="rows has"):
         honesty(net, x, y, pgd(Linf(EPS)), rows=range(3))
+    with pytest.raises(ArgumentError, match="names 1 twice"):
+        honesty(net, x[:3], y[:3], pgd(Linf(EPS)), rows=torch.tensor([0, 1, 1]))
+    with pytest.raises(ArgumentError, match="certify these rows"):
+        honesty(net, x, y, pgd(L2(EPS)), certificate=Certified(y[:3], torch.ones(3)))
+    with pytest.raises(ArgumentError, match="certificate=3"):
+        honesty(net, x, y, pgd(L2(EPS)), certificate=3)

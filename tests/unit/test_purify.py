@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from psiphi import zoo
 from psiphi.access import expectation
 from psiphi.attacks import Linf, pgd
-from psiphi.basis.errors import AccessError, ArgumentError
+from psiphi.basis.errors import AccessError, ArgumentError, DataError, ShapeError
 from psiphi.basis.noise import Noise, generator
 from psiphi.defenses import Purified, purify, tuned
 from psiphi.models import nearest_code
@@ -273,3 +273,15 @@ def test_tuning_has_usual_levels_and_says_what_it_lacks():
             tuned(safe, x[:8], y[:8], **how)
     with pytest.raises(ArgumentError, match="no validation rows"):
         tuned(guarded("vae"), x[:0], y[:0])
+    with pytest.raises(ArgumentError, match="attack is one of ours"):
+        tuned(guarded("vae"), x[:8], y[:8], "pgd")
+    for labels, error in ((y[:8] * 0 - 1, DataError), (y[:5], ShapeError), (None, DataError)):
+        with pytest.raises(error, match="label"):
+            tuned(guarded("vae"), x[:8], labels)
+
+
+def test_tuning_takes_rows_of_another_precision():
+    x, y = digits()
+    attack = pgd(Linf(0.1), steps=2)
+    found = [tuned(guarded("vae"), rows, y[:8], attack, steps=[1, 2]) for rows in (x[:8], x[:8].double())]
+    assert found[0].as_dict() == found[1].as_dict()

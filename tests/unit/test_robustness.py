@@ -180,8 +180,20 @@ def test_the_worst_of_several_is_not_the_unluckiest(case):
     assert abs(worst.accuracy - 0.7) < 4 * error
     assert 1 - float(lucky.double().mean(2).amax(0).mean()) < 0.7 - 6 * error  # had the same draws judged
     whole = robustness(
-        access, x, y, [fgsm(Linf(0.08)), square(Linf(0.08), 2)], limit=8, queries=2, surrogate=case[0]
+        access,
+        x,
+        y,
+        [fgsm(Linf(0.08)), square(Linf(0.08), 2)],
+        limit=8,
+        queries=2,
+        surrogate=case[0],
+        eps=[0.04, 0.08],
     )
+    curve = whole.curves[LINF]
+    unlucky = replace(whole, curves={LINF: replace(curve, share=curve.share + 0.02)})
+    assert unlucky.headline.value == whole.headline.value == whole.worst[LINF].accuracy
+    less = replace(whole, curves={LINF: replace(curve, share=curve.share + 0.2)})
+    assert "curve" in less.headline.by
     assert abs(whole.headline.value - 0.7) < 4 * (0.3 * 0.7 / (whole.headline.rows * 100)) ** 0.5
 
 
@@ -233,3 +245,5 @@ def test_errors_are_sentences(case):
         robustness(net, x[:0], y[:0], fgsm(Linf(0.08)))
     with pytest.raises(AccessError, match="random"):
         robustness(Coin(), x, torch.zeros(32, dtype=torch.long), fgsm(Linf(0.08)))
+    with pytest.raises(ArgumentError, match="names 0 twice"):
+        robustness(net, x, y, fgsm(Linf(0.08)), rows=torch.zeros(32, dtype=torch.long))

@@ -11,9 +11,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from psiphi import zoo
-from psiphi.access import expectation
+from psiphi.access import expectation, white_box
 from psiphi.attacks import L2, pgd
-from psiphi.basis.errors import AccessError, ArgumentError, FileError, MissingVerb, ShapeError
+from psiphi.basis.errors import AccessError, ArgumentError, DataError, FileError, MissingVerb, ShapeError
 from psiphi.defenses import Certificate, Outcome, noisy_training, smooth
 from psiphi.formulas import smoothing
 from psiphi.training import fit
@@ -165,19 +165,36 @@ def test_certified_accuracy_counts_right_rows_of_a_radius():
     assert_close(share, torch.tensor([0.6, 0.4, 0.2, 0.0], dtype=F64))
     assert ((spans[:, 0] <= share) & (share <= spans[:, 1])).all()
     assert "abstained        1" in found.summary(y)
-    with pytest.raises(ShapeError, match="5 certified rows need as many labels"):
+    with pytest.raises(ShapeError, match=r"shape \(3\); 5 labels are needed"):
         found.accuracy(y[:3])
+    with pytest.raises(DataError, match=r"1 missing or negative labels \(rows 0\)"):
+        found.accuracy(torch.tensor([-1, 0, 0, 0, 1]))
 
 
 def test_no_rows():
     found = smooth(Plane(), 0.5).certify(at()[:0])
     assert len(found) == 0
     assert found.summary() == "no rows were certified"
+    full = smooth(Plane(), 0.5).certify(at(-1.0, 1.0), rows=[4, 2])
+    for parts in ([found, full], [full, found]):
+        joined = Certificate.cat(parts)
+        assert joined.row.tolist() == [2, 4]
+        assert torch.equal(joined.counts, full.counts.flip(0))
+    assert len(Certificate.cat([found, found])) == 0
 
 
 def test_outcomes_add_up():
     found = Outcome.of(torch.tensor([0, 1, -1, 2]), torch.tensor([0, 0, 0, 2]))
     assert (found.right.hits, found.wrong.hits, found.withheld.hits) == (2, 1, 1)
+    for y, said in (
+        ([0, -1, 0, 2], "1 missing or negative"),
+        (None, "are no labels"),
+        ([0.5] * 4, "integers"),
+    ):
+        with pytest.raises(DataError, match=said):
+            Outcome.of(torch.tensor([0, 1, -1, 2]), y)
+    with pytest.raises(ShapeError, match="4 labels are needed"):
+        Outcome.of(torch.tensor([0, 1, -1, 2]), [0, 1])
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -218,8 +235,13 @@ def test_refuses_what_has_no_meaning(how, sentence):
 
 def test_refuses_levels_and_rows_that_do_not_fit():
     shown = smooth(Plane(), 0.5)
-    with pytest.raises(ArgumentError, match="alpha, the failure rate"):
-        shown.certify(at(1.0), alpha=0.0)
+    for alpha in (0.0, 1.0, "0.1", None):
+        with pytest.raises(ArgumentError, match="alpha, the failure rate"):
+            shown.certify(at(1.0), alpha=alpha)
+    with pytest.raises(ArgumentError, match="smooth takes the module itself"):
+        smooth(white_box(Plane()), 0.5)
+    with pytest.raises(ArgumentError, match="fit trains classifiers of psiphi"):
+        noisy_training(Plane(), 0.5)
     with pytest.raises(ArgumentError, match="rows has 2 numbers, but x has 1"):
         shown.votes(at(1.0), rows=range(2))
     with pytest.raises(ArgumentError, match="hits are 0 to n"):

@@ -17,8 +17,15 @@ _MODE_MATTERS = (
 
 
 def trained_modules(model: nn.Module) -> list[str]:
-    """Names of the kinds of module that are in train mode and behave otherwise there."""
-    return sorted({type(m).__name__ for m in model.modules() if m.training and isinstance(m, _MODE_MATTERS)})
+    """Names of the kinds of module that are in train mode and behave otherwise there; a `forward` that asks for the
+    mode itself is not seen."""
+    return sorted({type(m).__name__ for m in model.modules() if m.training and _mode_matters(m)})
+
+
+def _mode_matters(module: nn.Module) -> bool:
+    if isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
+        return module.dropout > 0
+    return isinstance(module, _MODE_MATTERS)
 
 
 @contextmanager

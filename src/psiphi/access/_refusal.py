@@ -91,6 +91,14 @@ class Answering:
         self.inner.inspect(x, said)
 
     def _logits(self, logits: Tensor, rows: Tensor | None) -> Tensor:
+        """Those of the answers; a surrogate may know no refusal."""
+        if logits.shape[1] == self.number:
+            return logits
+        if logits.shape[1] != self.number + 1:
+            raise ArgumentError(
+                f"{self.inner!r} gives {logits.shape[1]} logits, and the classifier {self.number} and a refusal: give "
+                "a surrogate of as many classes."
+            )
         return logits[:, : self.number] if rows is None else accepted(logits, self.y[rows])
 
     def _merged(self, reply: Reply, rows: Tensor | None) -> Reply:

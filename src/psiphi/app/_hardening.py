@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STEPS = 7
 ROWS = 1024  # held-out rows that the result line is about, training rows that are looked at
-OF_ATTACKS = ("threat", "attack_steps", "warm_up", "clean", "trades")
+OF_ATTACKS = ("threat", "attack_steps", "attack_warm_up", "clean", "trades")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Hardening:
     attack: str | None = None
     threat: str | None = None
     attack_steps: int | None = None
-    warm_up: float | None = None
+    attack_warm_up: float | None = None
     clean: float | None = None
     trades: float | None = None
     noise: float | None = None
@@ -73,7 +73,7 @@ class Hardening:
             )
         if self.noise is not None:
             return defenses.noisy_training(model, self.noise)
-        warm_up = self.warm_up or 0.0
+        warm_up = self.attack_warm_up or 0.0
         if self.trades is not None:
             climbs: Any = self._built("kl")
             return defenses.trades(model, climbs, beta=self.trades, warm_up=warm_up)
@@ -145,7 +145,7 @@ class Hardening:
         said = [self._name()]
         said += [] if self._steps() is None else [f"{self._steps()} steps"]
         said += [] if self.trades is None else [f"TRADES with β = {self.trades:g}"]
-        said += [f"warm-up {self.warm_up:g} epochs"] if self.warm_up else []
+        said += [f"warm-up {self.attack_warm_up:g} epochs"] if self.attack_warm_up else []
         said += [f"clean share {self.clean:g}"] if self.clean else []
         return ", ".join(said)
 

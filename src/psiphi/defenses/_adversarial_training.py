@@ -42,8 +42,8 @@ def adversarial_training(
     clean    share of the clean loss: clean · L(x) + (1 − clean) · L(x')
     bounds   of the data, which x' keeps to: two numbers, or two lists of one a channel
 
-    The history shows `accuracy` under attack and `clean_accuracy` before it. Rows without a label (−1) are left out, and
-    a batch of such rows alone has a loss of 0. A step costs what the attack does, one pass forward and back besides.
+    The history shows `accuracy` under attack and `clean_accuracy` before it. Rows without a label (−1) are left out; a
+    batch of such rows alone has a loss of 0. A step costs what the attack does, one pass forward and back besides.
     Raises `ArgumentError`.
 
     Sources: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018, eq. 2.1; of the mix,
@@ -166,7 +166,7 @@ def known(batch: Batch) -> Batch:
 def _nothing(model: Any, batch: Batch, *names: str) -> Losses:
     """The losses of no rows: 0, with a gradient of 0."""
     zero = model(batch.x)[:0].sum()
-    return {"loss": zero} | dict.fromkeys(names, zero.detach())
+    return {"loss": zero, **{name: zero.detach() for name in names}}
 
 
 def _kept(bounds: Any) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _check_classifier(classifier: Any) -> None:
         )
 
 
-def _check(classifier: Any, attack: Any, warm_up: Any) -> None:
+def _check(classifier: Any, attack: Any, warm_up: float) -> None:
     _check_classifier(classifier)
     if not isinstance(attack, Attack | Battery):
         raise ArgumentError(f"attack is one of ours, e.g. pp.attacks.pgd(Linf(0.3)); got {attack!r}.")

@@ -53,15 +53,15 @@ def anomaly_score(model: Any, x: Tensor) -> Tensor:
 class Latent(nn.Module):
     """min_c √((z − m_c)ᵀ Σ⁻¹ (z − m_c)), z = E[z|x]: m_c the mean code of class c, Σ the covariance within classes.
 
-    Rows without a label (−1) are left out; without any label there is one class. Source: Lee et al., "A simple unified framework for detecting out-of-distribution
-    samples and adversarial attacks", 2018, eq. 1 and 2.
+    Rows without a label (−1) are left out; without any label there is one class. Source: Lee et al., "A simple unified
+    framework for detecting out-of-distribution samples and adversarial attacks", 2018, eq. 1 and 2.
     """
 
     def __init__(self, model: Any, x: Tensor, y: Tensor | None = None):
         super().__init__()
         if not len(x):
             raise DataError("the distance to the training codes needs training rows; train has none.")
-        y = torch.zeros(len(x)).long() if y is None else as_labels(y, len(x), "the labels of train").cpu()
+        y = torch.zeros(len(x)).long() if y is None else as_labels(y, len(x), "y of train").cpu()
         if (told := y >= 0).any():
             x, y = x[told.to(x.device)], y[told]
         codes = _asked(lambda model, x: model.encode(x).flatten(1), model, x)

@@ -214,8 +214,8 @@ def smooth(
     """
     if not callable(classifier):
         raise ArgumentError(
-            f"smooth takes the module itself, (B, *x) -> logits; got {classifier!r}: smooth that module, and attack the "
-            "result through an access."
+            f"smooth takes the module itself, (B, *x) -> logits; got {classifier!r}: smooth that module, and attack "
+            "the result through an access."
         )
     _check_sigma(sigma)
     check_whole("draws", draws)
@@ -253,7 +253,7 @@ def _check_sigma(sigma: Any) -> None:
         raise ArgumentError(f"sigma is a finite noise level above 0, in the data's units; got {sigma!r}.")
 
 
-def _check_alpha(alpha: Any) -> None:
+def _check_alpha(alpha: float) -> None:
     if not isinstance(alpha, Real) or not 0 < alpha < 1:
         raise ArgumentError(
             f"alpha, the failure rate a row, lies strictly between 0 and 1; got {alpha!r}: e.g. 0.001."

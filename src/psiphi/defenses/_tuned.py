@@ -77,8 +77,8 @@ def tuned(
     denoiser, 1 to 5 steps for an autoencoder. draws: passes that a random defence is judged by.
 
     The attack does not know the purifier, so the number that is best here says nothing about robustness: it picks a
-    setting, and `evaluation.adaptive` judges it, on other rows. Raises `ArgumentError`; `DataError` and `ShapeError` for
-    labels that are missing.
+    setting, and `evaluation.adaptive` judges it, on other rows. Raises `ArgumentError`; `DataError` or `ShapeError` for
+    missing labels.
 
     Source: the rule of one standard error: Breiman, Friedman, Olshen, Stone, "Classification and regression trees",
     1984, section 3.4.3.

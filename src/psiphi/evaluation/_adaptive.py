@@ -25,7 +25,8 @@ class Adaptive:
 
     bare_clean, bare: the classifier alone, on clean rows and under the attack; clean: purified clean rows; levels: by
     name, in the order of LEVELS; together: of each row the worst of all levels, of a random defence picked on one set
-    of draws and judged on another; x: the points of that, (n, *x).
+    of draws and judged on another; x: the points of that, (n, *x); final: of a random defence the lowest of these, its
+    points judged by draws that did not pick it.
     """
 
     bare_clean: Level
@@ -35,10 +36,14 @@ class Adaptive:
     together: Level
     x: Tensor
     provenance: dict[str, Any] = field(default_factory=dict)
+    final: Level | None = None
 
     @property
     def worst(self) -> tuple[str, float]:
-        """The lowest accuracy that was found, and by which level: the number to report."""
+        """The lowest accuracy that was found, and by which level: the number to report; of a random defence that of
+        `final`."""
+        if self.final is not None:
+            return self.final.name, self.final.value
         known = [each for each in (*self.levels.values(), self.together) if each.right is not None]
         least = min(known, key=lambda each: each.value)
         return least.name, least.value
@@ -51,6 +56,7 @@ class Adaptive:
             "levels": {key: each.as_dict() for key, each in self.levels.items()},
             "together": self.together.as_dict(),
             "worst": {"level": name, "value": value},
+            **({} if self.final is None else {"final": self.final.as_dict()}),
             "provenance": self.provenance,
         }
 
@@ -71,7 +77,8 @@ class Adaptive:
             for a, b, c, d, e in told
         ]
         name, value = self.worst
-        return "\n".join([*table, f"the number to report: {value:.1%} ({name})"])
+        anew = "" if self.final is None else ", judged by draws that did not pick it"
+        return "\n".join([*table, f"the number to report: {value:.1%} ({name}{anew})"])
 
     def __repr__(self) -> str:
         return f"Adaptive of {self.provenance.get('safe', 'a purifier')}\n{self}"
@@ -100,8 +107,9 @@ def adaptive(
                     under its own noise, of one without noise there is nothing to average
 
     x (n, *x), y (n,) in the data's units, inside `bounds`. A row counts as right where it is right before and after
-    the attack. A random defence (`seed=None`) is judged by the share of `verify` fresh draws that are right. attack: of
-    a stated radius. Where the projection has no gradient, the levels that need it are without a number and say so.
+    the attack. A random defence (`seed=None`) is judged by the share of `verify` fresh draws that are right, and the
+    points of its lowest level once more by draws that did not pick it. attack: of a stated radius. Where the projection
+    has no gradient, the levels that need it are without a number and say so.
 
     Raises `ArgumentError`, `AccessError`.
 
@@ -116,17 +124,24 @@ def adaptive(
         raise ArgumentError(
             f"adaptive judges a purifier; got {type(safe).__name__}: make one, defenses.purify(classifier, model)."
         )
+    if not isinstance(attack, (Attack, Battery)):
+        raise ArgumentError(
+            f"adaptive needs an attack of a stated radius; got {attack!r}: e.g. pgd(Linf(0.1))."
+        )
     if not bool(torch.as_tensor(getattr(attack.threat, "eps", 0.0)).isfinite().all()):
         raise ArgumentError(f"{attack!r} has no radius, so that no row stands: give its threat one.")
     found = Levels(safe, x, y, attack, draws, verify, seed, bounds, batch_size, on_progress)
+    if not len(found.x):
+        raise ArgumentError("x has no rows: hand over one at least.")
     levels = found.run()
     together, points = found.together(levels)
+    final = found.final(levels, together, points) if found.random else None
     told = provenance(
         safe=repr(safe), attack=repr(attack), rows=len(found.x), draws=draws, verify=verify, seed=seed,
         random=found.random, seconds=round(time.perf_counter() - began, 3),
     )  # fmt: skip
     bare_clean, bare, clean = found.plain
-    return Adaptive(bare_clean, bare, clean, levels, together, points, told)
+    return Adaptive(bare_clean, bare, clean, levels, together, points, told, final)
 
 
 def _remark(level: Level) -> str:

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -25,10 +24,10 @@ from psiphi.evaluation._honest import (
     Subject,
     module_of,
 )
-from psiphi.evaluation._honest._claims import FAILURE
-from psiphi.evaluation._honest._model import State, trained
+from psiphi.evaluation._honest._certified import as_certificate, part_of
 from psiphi.evaluation._honest._points import outside
 from psiphi.evaluation._honest._record import Honesty, counted
+from psiphi.evaluation._honest._state import State, trained
 
 Progress = Callable[[int, int], None]
 LIMIT, QUERIES, DRAWS = 64, 500, 16
@@ -62,9 +61,11 @@ def honesty(
     classifier   as of an attack: an access, a module, a function of x
     rows         the numbers of the rows, where x (B, *x) is a part of a larger batch; parts are joined by `Honesty.cat`
     queries      of Square, which is run where the attack has no search without gradients
-    surrogate    a module or an access whose points are put to the classifier; by default a small network trained on
-                 the classifier's own answers to x, of a part of the rows none
-    certificate  with `prediction` and `radius` (L2), each (B,), and `alpha`, the rate of failure a row
+    surrogate    a module, a function, or an `access.gray_box` whose points are put to the classifier, with as many
+                 classes; by default a small network trained on the classifier's own answers to x, of a part of the
+                 rows none
+    certificate  with `prediction` and `radius` (L2), each (B,), and `alpha`, the rate of failure a row; held against an
+                 L2 attack, which is run anew within each row's own radius. Of a `smooth`ed classifier its votes judge
     draws        of the expectation in the table of a purifier
 
     Costs, beside the attack: on the probed rows five runs of the first attack that climbs (at 0.25, 0.5, 1, 2 ε and
@@ -81,6 +82,7 @@ def honesty(
     access, (x, y) = behind(classifier, [battery]), _rows.gathered(x, y)
     row = numbers(rows, len(x))
     mine = (row < check_whole("limit", limit)).nonzero().squeeze(1)
+    certificate = as_certificate(certificate, len(x))
     before = State.of(module_of(access))
     few, label = x[mine.to(x.device)], None if y is None else y[mine.to(y.device)] if y.ndim else y
     result, refused = None, ""
@@ -173,6 +175,10 @@ def numbers(rows: range | Tensor | None, n: int) -> Tensor:
     row = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long).cpu()
     if len(row) != n:
         raise ArgumentError(f"rows has {len(row)} numbers, but x has {n} rows.")
+    if len(twice := (row.sort().values.diff() == 0).nonzero()):
+        raise ArgumentError(
+            f"rows names {row.sort().values[int(twice[0])]} twice: each row has a number of its own."
+        )
     return row
 
 
@@ -182,15 +188,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(is in train mode|it is not random).*")
         yield
-
-
-def part_of(certificate: Any, mine: Tensor) -> Any:
-    """The rows of a certificate that are probed."""
-    if certificate is None:
-        return None
-    held = {name: torch.as_tensor(getattr(certificate, name)).cpu() for name in ("prediction", "radius")}
-    alpha = float(getattr(certificate, "alpha", FAILURE))
-    return SimpleNamespace(**{name: value[mine] for name, value in held.items()}, alpha=alpha)
 
 
 def _places(some: Tensor, row: Tensor) -> Tensor:

@@ -128,7 +128,11 @@ class Levels:
             why = "not run: `project` takes no seed, so that its noise cannot be held still"
             self._move(2 * len(self.x))
             return Level("fixed noise", None, note=why, drawn=True)
-        result = self._attacked(self._white(self.safe.seeded(self.seed)), stop_early=False)
+        try:
+            result = self._attacked(self._white(self.safe.seeded(self.seed)), stop_early=False)
+        except AccessError as error:
+            self._move(len(self.x))
+            return Level("fixed noise", None, note=f"not run: {error}", drawn=True)
         level = self._level("fixed noise", result, judged=True)
         held = Share(int(result.robust.sum()), len(result))
         return replace(level, held=held, note="judged on fresh noise")
@@ -177,6 +181,13 @@ class Levels:
         points = stacked[place.to(stacked.device), torch.arange(len(place), device=stacked.device)]
         right = self._judged(points, TOGETHER) if self.random else least
         return Level(TOGETHER, right, drawn=self.random), points.cpu()
+
+    def final(self, levels: dict[str, Level], together: Level, points: Tensor) -> Level:
+        """The lowest of all, its points judged by draws that did not pick it."""
+        known = [*(each for each in levels.values() if each.right is not None), together]
+        least = min(known, key=lambda each: each.value)
+        x = points.to(self.x) if least is together else self.points[least.name]
+        return Level(least.name, self._judged(x, "final"), drawn=True)
 
     def _attacked(self, access: Access, stop_early: bool = True) -> Result:
         """With all its steps where another judges the points: just across one boundary may not be across his."""

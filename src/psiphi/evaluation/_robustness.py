@@ -13,8 +13,9 @@ from psiphi.attacks import _calls, _rows
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.provenance import provenance
 from psiphi.evaluation._honest import module_of
-from psiphi.evaluation._honest._model import State
-from psiphi.evaluation._honesty import DRAWS, LIMIT, QUERIES, behind, numbers, part_of, probed, quiet
+from psiphi.evaluation._honest._certified import as_certificate, part_of
+from psiphi.evaluation._honest._state import State
+from psiphi.evaluation._honesty import DRAWS, LIMIT, QUERIES, behind, numbers, probed, quiet
 from psiphi.evaluation._robust._merge import entries_of, groups_of, merged, radius, taken, worsened
 from psiphi.evaluation._robust._record import Headline, Robustness
 
@@ -54,10 +55,13 @@ def robustness(
                  `evaluation.honesty`, whose arguments `queries`, `surrogate`, `certificate`, `draws` are. What its
                  probes break counts in the worst case
     rows         the numbers of the rows, where x is a part of a larger batch: `Robustness.cat` of the parts is the
-                 whole, if all have the same `surrogate`
+                 whole, if all have the same `surrogate`; of a random classifier up to the error of its draws, which
+                 come from torch's random state for a whole batch
 
-    Of a random classifier the worst of several is picked by one set of draws and reported on another. Raises what the
-    attacks raise: `AccessError` for a classifier that cannot be attacked as it is, which `evaluation.honesty` explains.
+    Of a random classifier the worst of several is picked by one set of draws and reported on another; a number of a
+    curve, of the probed rows or of a purifier's levels takes its place where it is lower by more than 4 standard errors
+    of the draws. Raises what the attacks raise: `AccessError` for a classifier that cannot be attacked as it is, which
+    `evaluation.honesty` explains.
 
     Source: Carlini et al., "On evaluating adversarial robustness", 2019 (what to report).
     """
@@ -68,6 +72,7 @@ def robustness(
     row = numbers(rows, len(x))
     if not len(x):
         raise ArgumentError("x has no rows: hand over one at least.")
+    certificate = as_certificate(certificate, len(x))
     before, groups = State.of(module_of(access)), groups_of(entries)
     turns = len(entries) + len(groups) * ((eps is not None) + honesty)
     move = iter([_moved(on_progress, turn, turns, len(x)) for turn in range(turns)])
@@ -103,6 +108,7 @@ def robustness(
         access=repr(access),
         seed=seed,
         rows=len(x),
+        judging=access.judging,
         radii={threat: eps for threat, eps in radii.items() if eps is not None},
         seconds=round(time.perf_counter() - began, 3),
     )

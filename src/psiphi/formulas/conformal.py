@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import floor
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,11 +18,11 @@ from psiphi.basis.errors import ArgumentError
 _ROUNDED = 1e-12  # 0.29 · 100 is 28.999999999999996
 
 
-def spared(n: int, alarm: float) -> int:
+def spared(n: int, alarm: Any) -> int:
     """How many of n + 1 exchangeable rows may be flagged: ⌊α (n + 1)⌋."""
-    if not isinstance(alarm, Real) or not 0 < alarm < 1:
+    if not isinstance(alarm, Real) or not 0 < float(alarm) < 1:
         raise ArgumentError(f"a false-alarm rate lies strictly between 0 and 1; got {alarm!r}: e.g. 0.05.")
-    return floor(alarm * (n + 1) * (1 + _ROUNDED))
+    return floor(float(alarm) * (n + 1) * (1 + _ROUNDED))
 
 
 def least_rows(alarm: float) -> int:

@@ -199,8 +199,12 @@ class Loop:
                 rows = found.numel() if found.ndim else len(batch)
                 meter.add({_name(self.plan.monitor): found.sum() / max(1, found.numel())}, rows)
                 judged += rows
-        if self.plan.monitor is not None and not self.world.sum(torch.tensor(judged, device=self.world.device)):
-            raise DataError(f"{_name(self.plan.monitor)} judged none of the validation rows: give some with labels.")
+        if self.plan.monitor is not None and not self.world.sum(
+            torch.tensor(judged, device=self.world.device)
+        ):
+            raise DataError(
+                f"{_name(self.plan.monitor)} judged none of the validation rows: give some with labels."
+            )
         self.model.train()
         means, _ = meter.means(self.world)
         return means  # of several players none is the loss by which to choose weights

@@ -114,7 +114,7 @@ def train(
     attack_steps: Annotated[
         int | None, typer.Option(help="Of each attack; 7 unless given.", rich_help_panel=ATTACKS)
     ] = None,
-    warm_up: Annotated[
+    attack_warm_up: Annotated[
         float | None, typer.Option(help="Epochs over which the radius rises from 0.", rich_help_panel=ATTACKS)
     ] = None,
     clean: Annotated[
@@ -146,14 +146,14 @@ def train(
 
     [bold]Example[/bold]   psiphi train vae --data digits --latent-dim 8 --epochs 60 --out runs/vae
     [bold]Example[/bold]   psiphi train ddpm --data digits --net unet --classes 10 --set schedule=cosine:1000
-    [bold]Example[/bold]   psiphi train classifier --attack pgd --threat linf:0.1 --warm-up 3 --out runs/hard
+    [bold]Example[/bold]   psiphi train classifier --attack pgd --threat linf:0.1 --attack-warm-up 3 --out runs/hard
     """
     import psiphi.zoo  # noqa: F401  registers the builders
     from psiphi.app._generated import spoken, watchers
     from psiphi.basis.registry import models
     from psiphi.training import fit
 
-    hard = hardening.Hardening(attack, threat, attack_steps, warm_up, clean, trades, noise)
+    hard = hardening.Hardening(attack, threat, attack_steps, attack_warm_up, clean, trades, noise)
     entry = models[model]
     folder = to or Path("runs") / model
     spec, loaded = open_data(data)

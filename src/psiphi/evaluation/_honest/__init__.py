@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from psiphi.evaluation._honest import _claims, _model, _points, _rivals, _slopes, _strength
+from psiphi.evaluation._honest import (
+    _certified,
+    _claims,
+    _model,
+    _points,
+    _rivals,
+    _slopes,
+    _state,
+    _strength,
+)
 from psiphi.evaluation._honest._evidence import Evidence, Notes
 from psiphi.evaluation._honest._subject import Subject, climbs, module_of, right
 from psiphi.evaluation._honest._verdict import GRAVITY, Verdict, gravest
@@ -25,11 +34,11 @@ MEASURES: dict[str, Callable[[Subject], Notes]] = {
     "several losses": _rivals.losses,
     "gradients ≥ no gradients": _rivals.gradient_free,
     "purifier": _claims.purifier,
-    "certificate": _claims.certificate,
+    "certificate": _certified.certificate,
 }
 
 VERDICTS: tuple[Callable[[Evidence], Verdict], ...] = (
-    _model.mode,
+    _state.mode,
     _model.logits,
     _model.randomness,
     _model.independence,
@@ -45,7 +54,7 @@ VERDICTS: tuple[Callable[[Evidence], Verdict], ...] = (
     _rivals.several,
     _rivals.tried,
     _claims.adaptively,
-    _claims.certified,
+    _certified.certified,
     _points.undecided,
     _points.enough,
 )

@@ -11,6 +11,8 @@ from torch import Tensor
 from psiphi.attacks import Result
 from psiphi.basis.errors import ArgumentError
 
+SIGMAS = 4  # standard errors by which two shares of draws differ for sure
+
 
 @dataclass(frozen=True)
 class Notes:
@@ -53,6 +55,15 @@ class Evidence:
             return None
         column = column[~column.flatten(1).isnan().any(1)] if column.ndim > 1 else column[~column.isnan()]
         return column if len(column) else None
+
+    def chance(self, n: int) -> float:
+        """4 standard errors of the difference of two sums over n rows, of shares of draws; 0 where nothing is drawn."""
+        draws = self.measured("draws")
+        return 0.0 if draws is None else SIGMAS * (0.5 * n / float(draws.min())) ** 0.5
+
+    def beyond_chance(self, hits: float, n: int) -> float:
+        """Rows, or sums of shares over n rows, that draws do not explain; at least 0."""
+        return max(hits - self.chance(n), 0.0)
 
     def said(self, name: str) -> str:
         """The sentences under a name."""

@@ -16,11 +16,11 @@ from psiphi.attacks import Result
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.evaluation import _records
 from psiphi.evaluation._honest import GRAVITY, VERDICTS, Evidence, Verdict, gravest, right
-from psiphi.evaluation._honest._claims import levels
+from psiphi.evaluation._honest._claims import levels, lowest
+from psiphi.evaluation._honest._model import GAINS, STAND
 
 _FORMAT = "psiphi honesty 1"
-_STANDS = ("one step", "noise", "transfer")
-_GAINS = ("doubled", "square", "another loss")
+_STANDS = tuple(name for name in STAND if name not in ("stands", "radii", "full width"))
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,17 +53,31 @@ class Honesty:
     @property
     def lowest(self) -> float:
         """The lowest accuracy of the probed rows that attacks and probes leave: of the worst of all for each row; of a
-        random classifier, and of a purifier's levels, of each by itself. NaN where none could run."""
+        random classifier, and of a purifier's levels, of each by itself, of the former where it is lower by more than 4
+        standard errors of the draws. NaN where none could run."""
         e = self.evidence
         base = e.columns.get("stands")
         if base is None or not len(base):
             return float("nan")
-        found = [base, *(e.columns[name] for name in _STANDS if name in e.columns)]
-        found += [torch.where(e.columns[name] > 0, 0.0, base) for name in _GAINS if name in e.columns]
+        found = [e.columns[name] for name in _STANDS if name in e.columns]
         found += list(e.columns["radii"][:, :3].T) if "radii" in e.columns else []
-        table = torch.stack([column.nan_to_num(nan=torch.inf).minimum(base) for column in found])
-        least = table.mean(1).min() if "draws" in e.columns else table.amin(0).mean()
-        return min([float(least), *(float(each.mean()) for each in levels(e).values())])
+        gains = [e.columns[name] > 0 for name in GAINS if name in e.columns]
+        if "draws" in e.columns:
+            return self._lowest_of_draws(base, found, gains)
+        found += [torch.where(gain, 0.0, base) for gain in gains]
+        table = torch.stack([base, *(column.nan_to_num(nan=torch.inf).minimum(base) for column in found)])
+        least = lowest(e)
+        return min([float(table.amin(0).mean())] + ([] if least is None else [float(least.mean())]))
+
+    def _lowest_of_draws(self, base: Tensor, found: list[Tensor], gains: list[Tensor]) -> float:
+        """That of the attacks, but where another is lower by more than chance; a row that a probe gains is wrong in
+        half of its draws at least."""
+        e, n = self.evidence, len(base)
+        found = found + [torch.where(gain, base.clamp_max(0.5), base) for gain in gains]
+        found += [] if (least := lowest(e)) is None else [least]
+        sums = [float(torch.where(column.isnan(), base, column).sum()) for column in found]
+        own = float(base.sum())
+        return min([own, *(each for each in sums if e.beyond_chance(own - each, n))]) / n
 
     @property
     def forwards(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from psiphi.access import GrayBox, gray_box
 from psiphi.attacks import Attack, pgd, square
@@ -42,15 +43,15 @@ def transfer(s: Subject) -> Notes:
         raise ArgumentError(
             "a part of the rows trains no surrogate: hand the same one to every part, surrogate=model"
         )
+    with s.session(s.points, "classes"):
+        said = s.access.look(s.points[:1]).said
+    classes = said.shape[2] if said.ndim == 3 else int(max(s.label.max(), said.max())) + 1
     if access is None:
-        with s.session(s.points, "classes"):
-            said = s.access.look(s.points[:1]).said
-        classes = said.shape[2] if said.ndim == 3 else int(max(s.label.max(), said.max())) + 1
         likely = classifier(tuple(s.x.shape[1:]), classes, hidden=(_HIDDEN,), seed=s.seed)
         access = gray_box(likely, s.access, s.known, steps=_STEPS, batch_size=64, seed=s.seed)
         s.charge(access.queries)
-    if not hasattr(access, "sees"):
-        access = GrayBox(copy.deepcopy(access).to(s.points), s.access, 0)
+    elif not isinstance(access, GrayBox):
+        access = _given(s, access, classes, said.ndim == 3)
     found = s.run(s.lead, access=access)
     return Notes({"transfer": right(found)}, results={"transfer": found})
 
@@ -109,7 +110,7 @@ def ordered(e: Evidence) -> Verdict:
     shares += [f"{float(moved.mean()):.1%} under points of a surrogate"] if moved is not None else []
     told = f"robust accuracy {', '.join([*shares, f'{float(random.mean()):.1%} under noise'])}."
     ahead = float(attacks.sum()) - min(float(each.sum()) for each in (random, moved) if each is not None)
-    status = graded(max(ahead, 0), len(attacks), SLACK)
+    status = graded(e.beyond_chance(ahead, len(attacks)), len(attacks), SLACK)
     if status == "OK" and moved is not None and float(moved.sum() - random.sum()) > SLACK * len(random):
         told += " The surrogate does no better than noise, which says nothing of it."
         return Verdict(
@@ -160,6 +161,25 @@ def tried(e: Evidence) -> Verdict:
         return skipped(name, e.refused("gradients ≥ no gradients"))
     advice = "Add attacks.square(threat), or another that asks for scores alone."
     return Verdict(name, "WARN", 0.0, 1.0, f"none was tried: {e.refused('gradients ≥ no gradients')}", advice)
+
+
+def _given(s: Subject, surrogate: Any, classes: int, shown: bool) -> GrayBox:
+    """A surrogate that was handed in, the classifier judging; one of a classifier that refuses may lack the refusal."""
+    if hasattr(surrogate, "sees"):
+        raise ArgumentError(
+            f"the points of {surrogate!r} would be judged by itself: hand in the model, or an access.gray_box"
+        )
+    if isinstance(surrogate, nn.Module):
+        surrogate = copy.deepcopy(surrogate).to(s.points)
+    made = GrayBox(surrogate, s.access, 0)
+    with made.session(s.points[:1]):
+        given = made.look(s.points[:1]).said.shape[2]
+    free = classes if s.access.refusal is None else s.access.refusal
+    if not (given in (free, classes) if shown else given >= free):
+        raise ArgumentError(
+            f"the surrogate tells {given} classes apart, and the classifier {free}: both need the same"
+        )
+    return made
 
 
 def _climbed(s: Subject) -> list[str]:

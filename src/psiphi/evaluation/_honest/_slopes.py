@@ -103,7 +103,7 @@ def masking(e: Evidence) -> Verdict:
     if zero is None or tiny is None:
         why = e.refused("gradients")
         if constant(e):
-            return skipped(name, "the classifier gives one label everywhere: no gradient leads anywhere.")
+            return skipped(name, "the classifier gives one answer everywhere: no gradient leads anywhere.")
         broken = any(word in why for word in ("NaN", "differentiably"))
         return Verdict(name, "FAIL", None, 0.0, why, advice) if broken else skipped(name, why)
     if constant(e) and zero.mean() == 1:

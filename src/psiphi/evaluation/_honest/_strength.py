@@ -11,7 +11,7 @@ import torch
 from psiphi.attacks import Attack, Battery, fgsm
 from psiphi.basis.errors import ArgumentError
 from psiphi.evaluation._honest._evidence import Evidence, Notes
-from psiphi.evaluation._honest._model import constant
+from psiphi.evaluation._honest._model import constant, one_label
 from psiphi.evaluation._honest._subject import Subject, climbs, right
 from psiphi.evaluation._honest._verdict import FEW, Verdict, graded, skipped
 
@@ -75,14 +75,14 @@ def grows(e: Evidence) -> Verdict:
     shares = stands.mean(0)
     worst = float((shares[1:] - shares[:-1]).max())
     told = ", ".join(f"{share:.1%} at {factor:g} ε" for share, factor in zip(shares.tolist(), RADII))
-    rises = max(worst, 0.0) * len(stands)
-    status = graded(rises, len(stands), SLACK) if worst > 0 else "OK"
+    status = graded(e.beyond_chance(worst * len(stands), len(stands)), len(stands), SLACK)
     advice = "A larger ball holds the smaller, yet the attack finds less: give it more steps, restarts, another goal."
     return Verdict(name, status, worst, SLACK, f"robust accuracy {told}.", advice)
 
 
 def reaches(e: Evidence) -> Verdict:
-    """Nothing stands where everything is allowed, unless the classifier is constant.
+    """Nothing stands where everything is allowed, unless the classifier is constant; a random one has fallen where
+    more than half of its draws err. Where one label is all that was seen, nothing tells a wall from the whole: a WARN.
 
     Source: Carlini et al., "On evaluating adversarial robustness", 2019.
     """
@@ -90,11 +90,12 @@ def reaches(e: Evidence) -> Verdict:
     if stands is None:
         return skipped(name, e.refused(name))
     if constant(e):
-        return skipped(name, "the classifier gives one label everywhere: nothing can change it.")
-    broken = 1 - float(stands.mean())
-    left = float(stands.sum())
-    whole = e.measured("draws") is not None and left < 1  # a random classifier errs in nearly all draws
-    status = "OK" if whole or not left else "WARN" if broken >= REACHED or left < FEW else "FAIL"
+        return skipped(name, "the classifier gives one answer everywhere: nothing can change it.")
+    n, left = len(stands), int((stands >= 0.5).sum())
+    sure = int((stands >= 0.5 + e.chance(1)).sum())
+    broken = 1 - left / n
+    walls = sure >= FEW and sure > (1 - REACHED) * n and not one_label(e)
+    status = "FAIL" if walls else "WARN" if left else "OK"
     told = f"{broken:.1%} of {len(stands)} rows are broken in a ball that holds the whole box."
     advice = (
         "The attack fails where it cannot: look for masked gradients, or give it more steps and restarts."
@@ -113,7 +114,9 @@ def iterates(e: Evidence) -> Verdict:
     ahead = float(many.sum() - one.sum())
     told = f"robust accuracy {float(many.mean()):.1%} under the attacks, {float(one.mean()):.1%} under fgsm."
     advice = "Smaller or more steps, and more restarts; one step should never win."
-    return Verdict(name, graded(max(ahead, 0), len(one), SLACK), ahead / len(one), SLACK, told, advice)
+    return Verdict(
+        name, graded(e.beyond_chance(ahead, len(one)), len(one), SLACK), ahead / len(one), SLACK, told, advice
+    )
 
 
 def converges(e: Evidence) -> Verdict:

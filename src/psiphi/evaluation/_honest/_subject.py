@@ -15,9 +15,9 @@ from psiphi.access import Access
 from psiphi.attacks import Attack, Battery, Result, _calls
 from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import mix
+from psiphi.evaluation._honest._evidence import SIGMAS
 
 _PASS = 512  # rows of a pass
-_SIGMAS = 4  # standard errors by which two shares of draws differ for sure
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ class Subject:
                 f"{self.threat!r} has no radius to compare attacks at: give one, e.g. {name}(0.5)"
             )
 
-    def run(self, attack: Any, mine: Tensor | None = None, access: Access | None = None) -> Result:
+    def run(
+        self, attack: Any, mine: Tensor | None = None, access: Access | None = None, stop_early: bool = True
+    ) -> Result:
         """An attack on the probed rows, or on some of them; counted."""
         mine = torch.arange(len(self.x)) if mine is None else mine
         found = _calls.part(attack, mine)(
             access or self.access, self.x[mine.to(self.x.device)], self.label[mine.to(self.label.device)],
-            seed=self.seed, batch_size=self.batch_size, rows=self.row[mine],
+            seed=self.seed, batch_size=self.batch_size, rows=self.row[mine], stop_early=stop_early,
         )  # fmt: skip
         self.charge(int(found.forwards.sum()), int(found.backwards.sum()))
         return found
@@ -129,7 +131,7 @@ class Subject:
         gain = torch.zeros(len(self.x), dtype=torch.double)
         broken = self.standing[mine] & ~found.robust.cpu()
         if found.share is not None and self.result.share is not None:
-            sure = _SIGMAS * (0.5 / self.access.judging) ** 0.5
+            sure = SIGMAS * (0.5 / self.access.judging) ** 0.5
             broken &= (found.share.cpu() - self.result.share.cpu()[mine]) > sure
         gain[mine] = broken.double()
         return gain

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from psiphi.attacks import Curve, Result
 from psiphi.basis.errors import ArgumentError
-from psiphi.evaluation._honest._claims import levels
+from psiphi.evaluation._honest._claims import levels, lowest
+from psiphi.evaluation._honest._evidence import SIGMAS
 from psiphi.evaluation._honest._record import Honesty
 from psiphi.evaluation._robust import _files, _told
 
@@ -118,25 +119,35 @@ class Robustness:
         return {threat: min(self._found(threat), key=lambda each: each.value) for threat in self.worst}
 
     def _found(self, threat: str) -> list[Headline]:
-        """The numbers of one threat. Where probes broke rows that the attacks left, that of the probed rows too, since
-        nobody looked so closely at the others."""
+        """The numbers of one threat; of a random classifier, beside that of the worst points, judged by draws that did
+        not pick them, those that are lower by more than chance. Where probes broke rows that the attacks left, that of
+        the probed rows too, since nobody looked so closely at the others."""
         worst, curve = self.worst[threat], self.curves.get(threat)
         right = self.stands(threat).double() if worst.share is None else 1 - worst.share.cpu()
         drawn = worst.share is not None
         found = [_headline(right, drawn, threat, TOGETHER)]
         if curve is not None and curve.share is not None:
             for place in self._within(threat).tolist():
-                at = f"the curve at {curve.eps[place]:g}"
-                found.append(_headline(1 - curve.share[:, place], drawn, threat, at))
+                stand, at = 1 - curve.share[:, place].cpu(), f"the curve at {curve.eps[place]:g}"
+                if self._lower(stand, right, drawn):
+                    found.append(_headline(stand, drawn, threat, at))
         if threat not in self.judged or "stands" not in (evidence := self.judged[threat].evidence).columns:
             return found
         here = right[torch.isin(worst.row.cpu(), evidence.row)]
-        if _mean(here) < _mean(evidence.columns["stands"]):
+        if self._lower(here, evidence.columns["stands"], drawn):
             found.append(_headline(here, drawn, threat, PROBED))
-        for name, share in levels(evidence).items() if drawn else ():
-            if _mean(share) < _mean(here):
-                found.append(_headline(share, drawn, threat, f"{LEVEL} ({name})"))
+        least = lowest(evidence) if drawn else None
+        if least is not None and self._lower(least, here, drawn):
+            found.append(_headline(least, drawn, threat, LEVEL))
         return found
+
+    def _lower(self, share: Tensor, other: Tensor, drawn: bool) -> bool:
+        """Whether the mean of n shares is below that of others of the same rows, of draws by more than 4 standard
+        errors: the least of several would else be the unluckiest."""
+        if not (n := len(other)):
+            return False
+        chance = SIGMAS * (0.5 / (n * self.provenance.get("judging", 100))) ** 0.5 if drawn else 0.0
+        return _mean(other) - _mean(share) > chance
 
     def _within(self, threat: str) -> Tensor:
         """The places of the curve's radii that are no larger than the threat's."""
