@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -49,6 +51,7 @@ def linear() -> list[Measured]:
         reach = _EPS * torch.linalg.vector_norm(w, dual)
         theory = softplus(reach - y * gap).mean()
         plain = softplus(-y * gap).mean()
+        options: dict[str, Any]
         for what, options, wanted in (
             ("", {}, theory),
             (", half way through the warm-up", {"warm_up": 4.0}, softplus(reach / 2 - y * gap).mean()),
