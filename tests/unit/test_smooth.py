@@ -15,7 +15,7 @@ from psiphi.access import expectation, white_box
 from psiphi.attacks import L2, pgd
 from psiphi.basis.errors import AccessError, ArgumentError, DataError, FileError, MissingVerb, ShapeError
 from psiphi.defenses import Certificate, Outcome, noisy_training, smooth
-from psiphi.formulas import smoothing
+from psiphi.formulas import intervals, smoothing
 from psiphi.training import fit
 
 F64 = torch.float64
@@ -42,7 +42,7 @@ def at(*distances: float) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------ formulas
 def test_lower_bound_is_clopper_and_pearsons():
     hits = torch.tensor([0, 1, 37, 99, 100])
-    found = smoothing.lower(hits, 100, 0.01)
+    found = intervals.at_least(hits, 100, 0.01)
     theory = [0.0, *(stats.beta.ppf(0.01, k, 101 - k) for k in (1, 37, 99, 100))]
     assert_close(found, torch.tensor(theory, dtype=F64))
     assert_close(found[-1], torch.tensor(0.01 ** (1 / 100), dtype=F64))
@@ -245,5 +245,5 @@ def test_refuses_levels_and_rows_that_do_not_fit():
     with pytest.raises(ArgumentError, match="rows has 2 numbers, but x has 1"):
         shown.votes(at(1.0), rows=range(2))
     with pytest.raises(ArgumentError, match="hits are 0 to n"):
-        smoothing.lower(torch.tensor([5]), 4, 0.01)
+        intervals.at_least(torch.tensor([5]), 4, 0.01)
     assert repr(smooth(Plane(), 0.5, seed=2)) == "smooth(Plane, sigma=0.5, draws=16, seed=2)"

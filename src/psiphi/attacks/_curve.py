@@ -110,10 +110,7 @@ class Curve:
             raise ArgumentError("the parts of a curve need the same radii, and one part at least.")
         if len(parts) == 1:
             return parts[0]
-        row = torch.cat([part.row for part in parts])
-        order = row.argsort()
-        if (row[order].diff() == 0).any():
-            raise ArgumentError("some rows are in two of the parts: these are not the parts of one curve.")
+        order = _rows.in_order([part.row for part in parts], "curve")
         names = ["robust", "clean", "forwards", "backwards", "row"]
         names += [] if parts[0].share is None else _OPTIONAL
         joined = {name: torch.cat([getattr(part, name) for part in parts])[order] for name in names}

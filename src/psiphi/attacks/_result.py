@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psiphi.attacks import _files, _queries
+from psiphi.attacks import _files, _queries, _rows
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import normal, wilson
 
@@ -118,10 +118,7 @@ class Result:
             raise ArgumentError("there are no parts to join: one result at least is needed.")
         if len(parts) == 1:
             return parts[0]
-        row = torch.cat([part.row for part in parts])
-        order = row.argsort()
-        if (row[order].diff() == 0).any():
-            raise ArgumentError("some rows are in two of the parts: these are not the parts of one attack.")
+        order = _rows.in_order([part.row for part in parts], "attack")
         joined = {}
         for f in fields(Result):
             values = [getattr(part, f.name) for part in parts]
@@ -132,7 +129,7 @@ class Result:
             elif f.name != "provenance" and any(_unlike(value, values[0]) for value in values):
                 raise ArgumentError(f"the parts differ in `{f.name}`: these are not the parts of one attack.")
         told = dict(parts[0].provenance)
-        told |= {"rows": len(row), "parts": len(parts)}
+        told |= {"rows": len(order), "parts": len(parts)}
         told["seconds"] = round(sum(part.provenance.get("seconds", 0.0) for part in parts), 3)
         told["data_sha256"] = [part.provenance.get("data_sha256") for part in parts]
         return replace(parts[0], **joined, provenance=told)

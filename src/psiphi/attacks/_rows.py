@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,3 +75,15 @@ def check_length(name: str, given: Any, n: int) -> None:
     many = len(given) if isinstance(given, range) or (isinstance(given, Tensor) and given.ndim) else n
     if many != n:
         raise ArgumentError(f"{name} has {many} entries, but the loader gave {n} rows.")
+
+
+def in_order(rows: Sequence[Tensor], what: str) -> Tensor:
+    """What puts the rows of several parts, one after the other, into the order of their numbers.
+
+    Raises `ArgumentError` for a row in two parts of one `what`.
+    """
+    row = torch.cat(list(rows))
+    order = row.argsort()
+    if (row[order].diff() == 0).any():
+        raise ArgumentError(f"some rows are in two of the parts: these are not the parts of one {what}.")
+    return order

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from psiphi.access import _checks as checks
-from psiphi.attacks import _files
+from psiphi.attacks import _files, _rows
 from psiphi.basis.errors import ArgumentError, FileError
 from psiphi.formulas.intervals import Share, wilson
 
@@ -91,15 +91,10 @@ class Certificate:
                 raise ArgumentError(
                     f"the parts differ in `{name}`: these are not the parts of one certificate."
                 )
-        row = torch.cat([part.row for part in parts])
-        order = row.argsort()
-        if (row[order].diff() == 0).any():
-            raise ArgumentError(
-                "some rows are in two of the parts: these are not the parts of one certificate."
-            )
+        order = _rows.in_order([part.row for part in parts], "certificate")
         filled = [part for part in parts if len(part)] or parts[:1]  # no rows, no classes to count
         joined = {name: torch.cat([getattr(part, name) for part in filled])[order] for name in _tensors()}
-        told = {**parts[0].provenance, "rows": len(row), "parts": len(parts)}
+        told = {**parts[0].provenance, "rows": len(order), "parts": len(parts)}
         told["seconds"] = round(sum(part.provenance.get("seconds", 0.0) for part in parts), 3)
         told["data_sha256"] = [part.provenance.get("data_sha256") for part in parts]
         return replace(parts[0], **joined, provenance=told)

@@ -20,7 +20,7 @@ from psiphi.basis.provenance import provenance
 from psiphi.defenses._adversarial_training import _check_classifier, _with_loss
 from psiphi.defenses._certificate import Certificate
 from psiphi.defenses._outcome import Outcome
-from psiphi.formulas import smoothing
+from psiphi.formulas import intervals, smoothing
 from psiphi.models import Classifier, Model
 from psiphi.models._base import evaluating
 from psiphi.parts import Batch, Clock
@@ -142,7 +142,7 @@ class Smoothed(nn.Module):
             )
             chosen, counts = (torch.stack(each) for each in zip(*parts)) if len(x) else (_none(), _none())
         top = chosen.argmax(1)
-        p = smoothing.lower(counts.gather(1, top[:, None]).squeeze(1), n, alpha)
+        p = intervals.at_least(counts.gather(1, top[:, None]).squeeze(1), n, alpha)
         sure = p > 0.5
         return Certificate(
             torch.where(sure, top, -1), smoothing.radius(p, self.sigma), p, counts, rows, self.sigma, alpha, n0, n,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from psiphi.basis.errors import ArgumentError
@@ -34,21 +36,36 @@ def wilson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return (0.0 if hits == 0 else max(low, 0.0)), (1.0 if hits == n else min(high, 1.0))
 
 
-def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval, which covers with at least its level for every p.
+def at_least(hits: Int[Tensor, "*b"], n: int, alpha: float) -> Float[Tensor, "*b"]:
+    """The p with P(Bin(n, p) ≥ hits) = α, the α-quantile of Beta(hits, n − hits + 1); 0 without hits.
 
-    lower: P(Bin(n, p) ≥ hits) = α/2, upper: P(Bin(n, p) ≤ hits) = α/2, α = 1 − level: quantiles of
-    Beta(hits, n − hits + 1) and Beta(hits + 1, n − hits).
+    It exceeds the true p with probability at most α: Clopper and Pearson's one-sided bound, at most α^(1/n).
 
     Source: Clopper, Pearson, "The use of confidence or fiducial limits", 1934.
     """
     from scipy.special import betaincinv
 
+    if not 0 < alpha < 1:
+        raise ArgumentError(
+            f"alpha, the failure rate, lies strictly between 0 and 1; got {alpha!r}: e.g. 0.001."
+        )
+    if len(hits.flatten()) and not 0 <= int(hits.min()) <= int(hits.max()) <= n:
+        raise ArgumentError(f"hits are 0 to n = {n}; got {int(hits.min())} to {int(hits.max())}.")
+    counted = hits.cpu()
+    some = counted.clamp_min(1).numpy()
+    return torch.as_tensor(betaincinv(some, n + 1 - some, alpha)).where(counted > 0, 0.0)
+
+
+def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval, which covers with at least its level for every p.
+
+    `at_least` with α = (1 − level)/2, of the hits and, from above, of the misses.
+
+    Source: Clopper, Pearson, "The use of confidence or fiducial limits", 1934.
+    """
     _check(hits, n, level)
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
-    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
-    return low, high
+    low, miss = at_least(torch.tensor([hits, n - hits]), n, (1 - level) / 2).tolist()
+    return low, 1 - miss
 
 
 def normal(values: Tensor) -> tuple[float, float]:

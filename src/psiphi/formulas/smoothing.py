@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from psiphi.basis.errors import ArgumentError
-
 
 def radius(p: Float[Tensor, "*b"], sigma: float) -> Float[Tensor, "*b"]:
     """R = σ Φ⁻¹(p), 0 where p ≤ ½: p is at most P(f(x + σξ) = c), and g = c wherever ‖δ‖₂ < R.
@@ -16,26 +14,6 @@ def radius(p: Float[Tensor, "*b"], sigma: float) -> Float[Tensor, "*b"]:
     with the bound 1 − p on every other class.
     """
     return sigma * torch.special.ndtri(p.double()).clamp_min(0)
-
-
-def lower(hits: Int[Tensor, "*b"], n: int, alpha: float) -> Float[Tensor, "*b"]:
-    """The p with P(Bin(n, p) ≥ hits) = α, the α-quantile of Beta(hits, n − hits + 1); 0 without hits.
-
-    It exceeds the true p with probability at most α: Clopper and Pearson's one-sided bound. At most α^(1/n).
-
-    Source: Clopper, Pearson, "The use of confidence or fiducial limits", 1934.
-    """
-    from scipy.special import betaincinv
-
-    if not 0 < alpha < 1:
-        raise ArgumentError(
-            f"alpha, the failure rate, lies strictly between 0 and 1; got {alpha!r}: e.g. 0.001."
-        )
-    if len(hits.flatten()) and not 0 <= int(hits.min()) <= int(hits.max()) <= n:
-        raise ArgumentError(f"hits are 0 to n = {n}; got {int(hits.min())} to {int(hits.max())}.")
-    counted = hits.cpu()
-    found = betaincinv(counted.clamp_min(1).numpy(), n + 1 - counted.clamp_min(1).numpy(), alpha)
-    return torch.as_tensor(found).where(counted > 0, 0.0)
 
 
 def two_sided(first: Int[Tensor, "*b"], second: Int[Tensor, "*b"]) -> Float[Tensor, "*b"]:

@@ -11,7 +11,7 @@ from psiphi.access import white_box
 from psiphi.attacks import L2, pgd
 from psiphi.basis.noise import generator
 from psiphi.defenses import detect, smooth
-from psiphi.formulas import conformal, smoothing
+from psiphi.formulas import conformal, intervals, smoothing
 from psiphi.laws._law import Measured, at_most, law
 
 F64 = torch.float64
@@ -47,7 +47,7 @@ def _linear(rows: int = 120, n: int = 640, alpha: float = 0.05, sigma: float = 0
     shown = smooth(net, sigma, draws=16, seed=28)
     found, y = shown.certify(x, 100, n, alpha, seed=28), net(x).argmax(1)
     hits = torch.arange(n + 1)
-    lowest = smoothing.lower(hits, n, alpha)
+    lowest = intervals.at_least(hits, n, alpha)
     over = torch.as_tensor(bdtrc(torch.searchsorted(lowest, p, right=True).numpy() - 1.0, n, p.numpy()))
     too_far = int(((found.radius > reach) & (found.prediction == y)).sum())
     error = sqrt(float((over * (1 - over)).sum()))

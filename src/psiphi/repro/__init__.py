@@ -37,24 +37,4 @@ RECIPES: dict[str, Recipe] = {
     )
 }
 
-__all__ = [
-    "RECIPES",
-    "Found",
-    "Job",
-    "Outcome",
-    "Recipe",
-    "Row",
-    "aae2016",
-    "adbench",
-    "ddim2021",
-    "find",
-    "hinton2006",
-    "iwae2016",
-    "ksparse2013",
-    "m2",
-    "madry_mnist",
-    "pacgan2018",
-    "poison_mnist",
-    "purification",
-    "trades_mnist",
-]
+__all__ = ["RECIPES", "Found", "Job", "Outcome", "Recipe", "Row", "find"]

@@ -7,8 +7,8 @@ from functools import partial
 from psiphi.attacks import Linf, pgd
 from psiphi.defenses import adversarial_training
 from psiphi.models import Classifier
-from psiphi.repro._hardened import CLEAN, EPS, ROBUST, WEAK, Setting, measure
-from psiphi.repro._recipe import Recipe, Row
+from psiphi.repro._hardened import EPS, Setting, lines, measure
+from psiphi.repro._recipe import Recipe
 
 
 def harden(net: Classifier, setting: Setting) -> Classifier:
@@ -20,11 +20,7 @@ RECIPE = Recipe(
     reference='Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards deep learning models resistant to adversarial '
     "attacks\", 2018, table 1; the number under AutoAttack is that of its authors' list.",
     what="Adversarial training by PGD on MNIST, L∞ 0.3.",
-    rows=(
-        Row(CLEAN, published=98.53, quick=97.0, full=98.0, unit="%", higher=True),
-        Row(WEAK, published=89.62, unit="%", higher=True),
-        Row(ROBUST, published=88.50, quick=85.0, full=92.0, unit="%", higher=True),
-    ),
+    rows=lines(98.53, 89.62, 88.50, full=98.0),
     quick=Setting(epochs=16, steps=8, step=None, warm_up=4, channels=(16, 32), hidden=100, test=1000),
     full=Setting(
         epochs=80, steps=40, step=0.01, warm_up=10, channels=(32, 64), hidden=1024, test=10_000, lr=1e-3

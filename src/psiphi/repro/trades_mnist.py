@@ -7,8 +7,8 @@ from functools import partial
 from psiphi.attacks import Linf, pgd
 from psiphi.defenses import trades
 from psiphi.models import Classifier
-from psiphi.repro._hardened import CLEAN, EPS, ROBUST, WEAK, Setting, measure
-from psiphi.repro._recipe import Recipe, Row
+from psiphi.repro._hardened import EPS, Setting, lines, measure
+from psiphi.repro._recipe import Recipe
 
 
 def harden(net: Classifier, setting: Setting) -> Classifier:
@@ -21,11 +21,7 @@ RECIPE = Recipe(
     reference='Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between robustness and '
     "accuracy\", 2019, section 5; the number under AutoAttack is that of its authors' list.",
     what="TRADES on MNIST, L∞ 0.3.",
-    rows=(
-        Row(CLEAN, published=99.48, quick=97.0, full=98.5, unit="%", higher=True),
-        Row(WEAK, published=95.60, unit="%", higher=True),
-        Row(ROBUST, published=92.81, quick=85.0, full=92.0, unit="%", higher=True),
-    ),
+    rows=lines(99.48, 95.60, 92.81, full=98.5),
     quick=Setting(
         epochs=16, steps=8, step=None, warm_up=4, channels=(16, 32), hidden=100, test=1000, beta=3.0
     ),

@@ -13,15 +13,32 @@ from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app import _launch
 from psiphi.app._open import held_out, open_classifier, open_data, open_model
-from psiphi.app._options import Data, Json, Quiet, Seed, Set
+from psiphi.app._options import (
+    ROWS,
+    SEARCH,
+    SEES,
+    AttackName,
+    BatchSize,
+    Bounds,
+    Data,
+    Json,
+    Limit,
+    Mean,
+    Quiet,
+    Restarts,
+    Seed,
+    Set,
+    Std,
+    Step,
+    Steps,
+    Trust,
+)
 from psiphi.basis.errors import ArgumentError
 
 if TYPE_CHECKING:
     from psiphi.app._attacked import Curves
     from psiphi.attacks import Attack, Curve, Result
     from psiphi.evaluation import Robustness
-
-SEARCH, SEES, ROWS = "The attack", "The classifier", "The rows"
 
 
 def attack(
@@ -32,10 +49,7 @@ def attack(
             show_default=False,
         ),
     ],
-    name: Annotated[
-        str,
-        typer.Option("--attack", help="Its name; `psiphi models` lists them.", rich_help_panel=SEARCH),
-    ] = "pgd",
+    name: AttackName = "pgd",
     threat: Annotated[
         str | None,
         typer.Option(
@@ -46,11 +60,9 @@ def attack(
             rich_help_panel=SEARCH,
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="How many.", rich_help_panel=SEARCH)] = None,
-    step: Annotated[
-        float | None, typer.Option(help="Its length, in the data's units.", rich_help_panel=SEARCH)
-    ] = None,
-    restarts: Annotated[int | None, typer.Option(help="Random starts a row.", rich_help_panel=SEARCH)] = None,
+    steps: Steps = None,
+    step: Step = None,
+    restarts: Restarts = None,
     goal: Annotated[
         str | None,
         typer.Option(help="Score to raise: cross_entropy, margin, dlr or kl.", rich_help_panel=SEARCH),
@@ -77,17 +89,9 @@ def attack(
         bool,
         typer.Option("--independent", help="Each radius by itself, no bisection.", rich_help_panel=SEARCH),
     ] = False,
-    bounds: Annotated[
-        str,
-        typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.", rich_help_panel=SEES),
-    ] = "0,1",
-    mean: Annotated[
-        str | None,
-        typer.Option(help="It takes (x − mean)/std: one number, or one a channel.", rich_help_panel=SEES),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="As the mean: 0.229,0.224,0.225.", rich_help_panel=SEES)
-    ] = None,
+    bounds: Bounds = "0,1",
+    mean: Mean = None,
+    std: Std = None,
     reveal: Annotated[
         str | None,
         typer.Option(help="A black box that shows scores or labels only.", rich_help_panel=SEES),
@@ -106,20 +110,16 @@ def attack(
             rich_help_panel=SEES,
         ),
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Read a .pt2 file, which can run code.", rich_help_panel=SEES)
-    ] = False,
+    trust: Trust = False,
     data: Data = None,
-    limit: Annotated[int, typer.Option(help="The first so many test rows.", rich_help_panel=ROWS)] = 256,
+    limit: Limit = 256,
     shard: Annotated[
         str | None,
         typer.Option(
             help="Part r of n of the rows, 1/3 to 3/3; psiphi merge joins them.", rich_help_panel=ROWS
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Rows at once; no number depends on it.", rich_help_panel=ROWS)
-    ] = None,
+    batch_size: BatchSize = None,
     seed: Seed = 0,
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder for pictures, adversarial inputs and numbers.")

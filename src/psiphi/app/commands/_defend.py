@@ -11,10 +11,26 @@ from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app._defences import DRAWS, VERIFY, Case, alone, refuse
-from psiphi.app._options import Data, Json, Quiet, Seed
+from psiphi.app._options import (
+    SEARCH,
+    AttackName,
+    BatchSize,
+    Bounds,
+    Data,
+    Json,
+    Limit,
+    Mean,
+    Quiet,
+    Restarts,
+    Seed,
+    Std,
+    Step,
+    Steps,
+    Trust,
+)
 from psiphi.basis.errors import ArgumentError
 
-DEFENCE, SEARCH, ROWS = "The defence", "The attack", "The rows"
+DEFENCE = "The defence"
 CERTIFIED, DETECTOR = "Or randomised smoothing", "Or a detector"
 
 
@@ -87,9 +103,7 @@ def defend(
         float | None,
         typer.Option(help="Rate of false alarms; 0.05 unless given.", rich_help_panel=DETECTOR),
     ] = None,
-    name: Annotated[
-        str, typer.Option("--attack", help="Its name; `psiphi models` lists them.", rich_help_panel=SEARCH)
-    ] = "pgd",
+    name: AttackName = "pgd",
     threat: Annotated[
         str | None,
         typer.Option(
@@ -97,11 +111,9 @@ def defend(
             rich_help_panel=SEARCH,
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="How many.", rich_help_panel=SEARCH)] = None,
-    step: Annotated[
-        float | None, typer.Option(help="Its length, in the data's units.", rich_help_panel=SEARCH)
-    ] = None,
-    restarts: Annotated[int | None, typer.Option(help="Random starts a row.", rich_help_panel=SEARCH)] = None,
+    steps: Steps = None,
+    step: Step = None,
+    restarts: Restarts = None,
     draws: Annotated[
         int | None,
         typer.Option(help="Of the noise, that is averaged over; 16 unless given.", rich_help_panel=SEARCH),
@@ -112,15 +124,13 @@ def defend(
             help="Fresh draws that judge a random purifier; 100 unless given.", rich_help_panel=SEARCH
         ),
     ] = None,
-    bounds: Annotated[str, typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.")] = "0,1",
-    mean: Annotated[
-        str | None, typer.Option(help="The classifier takes (x − mean)/std: one number, or one a channel.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="As the mean: 0.229,0.224,0.225.")] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Read .pt2 files, which can run code.")] = False,
+    bounds: Bounds = "0,1",
+    mean: Mean = None,
+    std: Std = None,
+    trust: Trust = False,
     data: Data = None,
-    limit: Annotated[int, typer.Option(help="The first so many test rows.", rich_help_panel=ROWS)] = 256,
-    batch_size: Annotated[int | None, typer.Option(help="Rows at once.", rich_help_panel=ROWS)] = None,
+    limit: Limit = 256,
+    batch_size: BatchSize = None,
     seed: Seed = 0,
     to: Annotated[Path | None, typer.Option("--out", help="Folder for pictures and numbers.")] = None,
     quiet: Quiet = False,

@@ -12,7 +12,7 @@ from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app._open import held_out, open_data
-from psiphi.app._options import Json, Quiet, Seed, Set
+from psiphi.app._options import Bounds, Json, Limit, Quiet, Seed, Set
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError
 
@@ -51,8 +51,8 @@ def poison(
     hidden: Annotated[str, typer.Option(help="Its widths, e.g. 512,256.")] = "128",
     epochs: Annotated[int, typer.Option(help="Of its training.")] = 20,
     rows: Annotated[int | None, typer.Option(help="The first so many training rows.")] = None,
-    limit: Annotated[int, typer.Option(help="The first so many test rows.")] = 1000,
-    bounds: Annotated[str, typer.Option(help="Range of valid data.")] = "0,1",
+    limit: Limit = 1000,
+    bounds: Bounds = "0,1",
     seed: Seed = 0,
     to: Annotated[Path | None, typer.Option("--out", help="Folder for tainted data, pictures and numbers.")] = None,
     quiet: Quiet = False,

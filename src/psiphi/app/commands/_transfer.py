@@ -11,7 +11,19 @@ from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app._open import held_out, open_classifier, open_data
-from psiphi.app._options import Data, Json, Quiet, Seed, Set
+from psiphi.app._options import (
+    AttackName,
+    BatchSize,
+    Bounds,
+    Data,
+    Json,
+    Limit,
+    Quiet,
+    Seed,
+    Set,
+    Steps,
+    Trust,
+)
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError
 
@@ -24,15 +36,15 @@ def transfer(
             show_default=False,
         ),
     ],
-    name: Annotated[str, typer.Option("--attack", help="Its name; `psiphi models` lists them.")] = "pgd",
+    name: AttackName = "pgd",
     threat: Annotated[str | None, typer.Option(help="As of psiphi attack: linf:0.2.")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many.")] = None,
+    steps: Steps = None,
     set_: Set = None,
-    bounds: Annotated[str, typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.")] = "0,1",
-    trust: Annotated[bool, typer.Option("--trust", help="Read .pt2 files, which can run code.")] = False,
+    bounds: Bounds = "0,1",
+    trust: Trust = False,
     data: Data = None,
-    limit: Annotated[int, typer.Option(help="The first so many test rows.")] = 256,
-    batch_size: Annotated[int | None, typer.Option(help="Rows at once; no number depends on it.")] = None,
+    limit: Limit = 256,
+    batch_size: BatchSize = None,
     seed: Seed = 0,
     to: Annotated[Path | None, typer.Option("--out", help="Folder for transfer.json.")] = None,
     quiet: Quiet = False,

@@ -11,7 +11,7 @@ from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app._open import held_out, open_classifier, open_data
-from psiphi.app._options import Data, Json, Quiet, Seed, Set
+from psiphi.app._options import Bounds, Data, Json, Quiet, Seed, Set, Trust
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError
 
@@ -39,8 +39,8 @@ def universal(
         list[str] | None, typer.Option(help="Another classifier to try it on; may be repeated.")
     ] = None,
     set_: Set = None,
-    bounds: Annotated[str, typer.Option(help="Range of valid data: 0,1; or a channel 0,0,0:1,1,1.")] = "0,1",
-    trust: Annotated[bool, typer.Option("--trust", help="Read .pt2 files, which can run code.")] = False,
+    bounds: Bounds = "0,1",
+    trust: Trust = False,
     data: Data = None,
     seed: Seed = 0,
     to: Annotated[

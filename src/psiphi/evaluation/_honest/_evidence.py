@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from psiphi.attacks import Result
-from psiphi.basis.errors import ArgumentError
+from psiphi.attacks import Result, _rows
 
 SIGMAS = 4  # standard errors by which two shares of draws differ for sure
 
@@ -77,12 +76,7 @@ class Evidence:
     @staticmethod
     def cat(parts: Sequence[Evidence]) -> Evidence:
         """Parts as one, in the order of their rows. Raises `ArgumentError` for a row in two parts."""
-        row = torch.cat([part.row for part in parts])
-        order = row.argsort()
-        if (row[order].diff() == 0).any():
-            raise ArgumentError(
-                "some rows are in two of the parts: these are not the parts of one evaluation."
-            )
+        order = _rows.in_order([part.row for part in parts], "evaluation")
         columns: dict[str, Tensor] = {}
         for name in dict.fromkeys(name for part in parts for name in part.columns):
             like = next(part.columns[name] for part in parts if name in part.columns)
@@ -92,7 +86,12 @@ class Evidence:
             ]
             columns[name] = torch.cat(blocks)[order]
         counts = _added(part.counts for part in parts)
-        return Evidence(row[order], columns, counts, _united(part.facts for part in parts))
+        return Evidence(
+            torch.cat([part.row for part in parts])[order],
+            columns,
+            counts,
+            _united(part.facts for part in parts),
+        )
 
 
 def _added(each: Iterable[dict[str, float]]) -> dict[str, float]:
