@@ -6,7 +6,7 @@ A random half of the normal rows to learn from; the other half and the odd rows 
 """
 
 import numpy as np
-from _shared import shared
+from _shared import shared, size
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -20,7 +20,7 @@ TABLES = [
     *("42_WBC", "4_breastw", "6_cardio", "14_glass", "18_Ionosphere"),
     *("29_Pima", "37_Stamps", "45_wine", "40_vowels", "20_letter"),
 ]
-SEEDS = 3
+SEEDS = size(3, 1)
 
 folder = shared("adbench", "malignant among benign tumours serve instead")
 if folder:
@@ -33,7 +33,7 @@ else:
     tables = {"tumours": (X, 1 - benign)}
 
 detectors = {
-    "OutlierDetector": lambda seed: pp.estimators.OutlierDetector(random_state=seed),
+    "OutlierDetector": lambda seed: pp.estimators.OutlierDetector(steps=size(1500, 50), random_state=seed),
     "isolation forest": lambda seed: IsolationForest(random_state=seed),
     "local outlier factor": lambda seed: make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True)),
 }

@@ -7,7 +7,7 @@ Frames of a film of one face, the last fifth of it for the test, with two kinds 
 
 import numpy as np
 import torch
-from _shared import shared
+from _shared import shared, size
 from scipy.ndimage import median_filter
 
 import psiphi as pp
@@ -37,7 +37,7 @@ for kind in NOISES:
     pca = pp.zoo.pca(test.shape[1:], 32)
     pp.fit(pca, train, quiet=True)
     dae = pp.zoo.denoising_ae(test.shape[1:], 64, corruption=kind)
-    pp.fit(dae, train, epochs=60, batch_size=64)
+    pp.fit(dae, train, epochs=size(60, 3), batch_size=64)
     median = torch.from_numpy(median_filter(noisy.numpy(), size=(1, 1, 3, 3)))
     with torch.no_grad():
         found = {

@@ -7,7 +7,7 @@ Five pictures of each person train the model and a linear probe on its codes; fi
 
 import scipy.io
 import torch
-from _shared import shared
+from _shared import shared, size
 
 import psiphi as pp
 
@@ -22,17 +22,17 @@ else:
     digits = pp.data.load("digits")
     train, test = digits.train, digits.test
 
-shape, size = test.x.shape[1:], 16
+shape, codes = test.x.shape[1:], 16
 models = {
-    f"eigenfaces, {size}": pp.zoo.pca(shape, size),
-    f"autoencoder, {size}": pp.zoo.ae(shape, size),
-    f"denoising autoencoder, {size}": pp.zoo.denoising_ae(shape, size, corruption="gaussian:0.3"),
-    f"variational autoencoder, {size}": pp.zoo.vae(shape, size),
+    f"eigenfaces, {codes}": pp.zoo.pca(shape, codes),
+    f"autoencoder, {codes}": pp.zoo.ae(shape, codes),
+    f"denoising autoencoder, {codes}": pp.zoo.denoising_ae(shape, codes, corruption="gaussian:0.3"),
+    f"variational autoencoder, {codes}": pp.zoo.vae(shape, codes),
 }
 print(f"{len(train.x)} pictures to learn from, {len(test.x)} to recognise, {len(train.y.unique())} classes\n")
 print(f"{'':<28} {'linear probe':>22} {'nearest code':>22} {'squared error':>14}")
 for name, model in models.items():
-    pp.fit(model, train.x, epochs=150 if folder else 30, batch_size=20)
+    pp.fit(model, train.x, epochs=size(150 if folder else 30, 2), batch_size=20)
     found = pp.evaluation.latents(model, test.x, test.y, train=train, parts=("labels",))
     error = pp.evaluation.reconstruction(model, test.x).squared_error
     print(f"{name:<28} {found.probe!s:>22} {found.neighbours!s:>22} {error:>14.2f}")

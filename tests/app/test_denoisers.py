@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -250,15 +251,14 @@ def test_plans_are_drawn_by_their_evaluations(made: Path) -> None:
     assert plots.svg(plots.plan(both[0]), "plan", "one").count("evaluation") >= 1
 
 
-def test_the_report_shows_the_field_and_digits_on_their_way(tmp_path: Path) -> None:
-    from psiphi.app.tour import Settings, run
+def test_a_report_shows_the_field_of_a_denoiser_of_one_level_and_of_every_level(made: Path) -> None:
+    from psiphi.app.tour import _plane as plane
 
-    tiny = Settings(
-        epochs=1, classifier_epochs=1, hidden=8, latent_dim=3, draws=5, generated=50, rows=60, steps=2,
-        radii=(0.0, 0.2), laws=False, quick=True, ring_steps=2, denoiser_steps=3,
-    )  # fmt: skip
-    run(tmp_path, tiny, say=lambda sentence: None)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert 'aria-label="Arrows of r(x) − x of edm at noise σ' in page
-    assert "4 samples of edm on their way in 12 states" in page
-    assert Image.open(tmp_path / "pictures" / "field.png").size[0] > 1000
+    found = plane.denoisers(
+        {"steps": 2, "hidden": (8,)}, pp.load(made / "edm"), 0, lambda what, why: nullcontext()
+    )
+    named = {name: words for name, _, words in plane.pairs(found)}
+    assert "Arrows of r(x) − x of denoising_ae at noise σ = 0.15" in named["field"]
+    assert "langevin with 200 evaluations" in named["field"]
+    assert "Arrows of r(x) − x of edm at noise σ" in named["flow"]
+    assert found.images.x.shape[1] == 4

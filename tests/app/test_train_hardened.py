@@ -37,7 +37,7 @@ def test_the_weights_are_those_of_python(hard: tuple[Path, Any]) -> None:
     digits = pp.data.load("digits")
     net = pp.zoo.classifier(digits.shape, 10, hidden=(16,), seed=0)
     attack = pp.attacks.pgd(pp.attacks.Linf(0.1), steps=2)
-    trained = pp.defenses.adversarial_training(net, attack, warm_up=1, clean=0.25)
+    trained = pp.defenses.adversarial_training(net, attack, warmup=1, clean=0.25)
     monitor = pp.defenses.robust_accuracy(attack)
     history = pp.fit(trained, digits, epochs=2, lr=0.01, seed=0, quiet=True, monitor=monitor)
     x = digits.test.x[:20]
@@ -56,7 +56,7 @@ def test_its_record_is_of_the_validation_rows(hard: tuple[Path, Any]) -> None:
     assert told["clean"]["hits"] == int((model.predict(x) == y).sum())
     assert told["robust"]["hits"] == int(attack(model, x, y).robust.sum())
     assert told["robust"]["hits"] < told["clean"]["hits"]
-    assert told["trained_on"] == {"adversarial_training": repr(attack), "warm_up": 1.0, "clean": 0.25}
+    assert told["trained_on"] == {"adversarial_training": repr(attack), "warmup": 1.0, "clean": 0.25}
 
 
 def test_attack_opens_it(psiphi: Any, hard: tuple[Path, Any]) -> None:

@@ -54,8 +54,8 @@ def test_it_makes_a_network_robust_and_says_so(digits):
     judge = pgd(Linf(0.1), steps=20)
     bare = judge(plain, digits.test.x, digits.test.y).accuracy
     for make in (
-        lambda net: adversarial_training(net, attack, warm_up=2),
-        lambda net: trades(net, pgd(Linf(0.1), steps=3, goal="kl"), warm_up=2),
+        lambda net: adversarial_training(net, attack, warmup=2),
+        lambda net: trades(net, pgd(Linf(0.1), steps=3, goal="kl"), warmup=2),
     ):
         net = classifier()
         history = pp.fit(make(net), digits.train, epochs=6, seed=0, quiet=True, lr=3e-3)
@@ -100,7 +100,7 @@ def test_resumed_training_is_the_whole(digits, tmp_path):
     attack = pgd(Linf(0.1), steps=2)
     whole, parts = classifier(), classifier()
     how = {"validation": (digits.validation.x, digits.validation.y), "monitor": robust_accuracy(attack)}
-    make = lambda net: adversarial_training(net, attack, warm_up=3)  # noqa: E731
+    make = lambda net: adversarial_training(net, attack, warmup=3)  # noqa: E731
     one = short(make(whole), digits, epochs=4, **how)
     short(make(parts), digits, epochs=2, out=tmp_path / "run", checkpoint_every=0, **how)
     again = classifier()
@@ -111,14 +111,14 @@ def test_resumed_training_is_the_whole(digits, tmp_path):
 
 def test_what_is_saved_is_a_classifier(digits, tmp_path):
     net = classifier()
-    hard = adversarial_training(net, pgd(Linf(0.1), steps=2), warm_up=1.5)
+    hard = adversarial_training(net, pgd(Linf(0.1), steps=2), warmup=1.5)
     short(hard, digits, epochs=1)
     pp.save(hard, tmp_path / "hard")
     loaded = pp.load(tmp_path / "hard")
     assert_close(loaded(digits.test.x[:5]), net(digits.test.x[:5]), atol=0, rtol=0)
     told = loaded.provenance["model"]["training"]
     assert told["adversarial_training"] == repr(pgd(Linf(0.1), steps=2))
-    assert told["warm_up"] == 1.5
+    assert told["warmup"] == 1.5
 
 
 def test_rows_without_a_label_are_left_out(digits):
@@ -201,13 +201,13 @@ def test_a_battery_and_dropout_train_without_a_word(digits, recwarn):
             "within one radius",
         ),
         (lambda: adversarial_training(classifier(), "pgd"), "one of ours"),
-        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), warm_up=-1), "warm_up"),
+        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), warmup=-1), "warmup"),
         (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), clean=1.0), "share"),
         (lambda: trades(classifier(), pgd(Linf(0.1))), "goal='kl'"),
         (lambda: trades(classifier(), pgd(Linf(0.1), goal="kl"), beta=-1.0), "beta"),
         (lambda: trades(classifier(), Battery([pgd(Linf(0.1), goal="kl")])), "one attack, not several"),
         (lambda: trades(classifier(), pgd(Linf(0.1), goal="kl"), beta=None), "beta"),
-        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), warm_up="1"), "warm_up"),
+        (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), warmup="1"), "warmup"),
         (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), clean="1"), "share"),
         (lambda: adversarial_training(classifier(), pgd(Linf(0.1)), bounds=(1.0, 0.0)), "lower first"),
     ],

@@ -57,6 +57,33 @@ def roc(curves: Sequence[tuple[str, Sequence[Sequence[float]], tuple[float, floa
     return draw
 
 
+def drops(rows: Sequence[tuple[str, float, float | None, float, tuple[float, float]]]) -> Draw:
+    """What each defence keeps, a line each: untouched, gray-box and lowest accuracy: (name, clean, gray, lowest, its
+    interval)."""
+
+    def draw(ax: Any, c: Palette) -> None:
+        for i, (name, clean, gray, lowest, (low, high)) in enumerate(rows):
+            y = len(rows) - 1 - i
+            ax.plot([0, 1], [y, y], color=c["grid"], linewidth=0.8, zorder=0)
+            ax.plot([low, high], [y, y], color=c["bare"], linewidth=5, alpha=0.3, solid_capstyle="butt")
+            ax.plot([lowest, clean], [y, y], color=c["soft"], linewidth=1, zorder=1)
+            marks = [(clean, "o", "classifier"), (gray, "D", "gray"), (lowest, "s", "bare")]
+            for value, mark, colour in marks:
+                if value is not None:
+                    ax.plot([value], [y], mark, color=c[colour], markersize=6.5)
+            ax.text(0, y + 0.3, name, color=c["ink"], va="center")
+        ends = [("untouched", "o", "classifier"), ("gray-box", "D", "gray"), ("lowest", "s", "bare")]
+        for name, mark, colour in ends:
+            ax.plot([], [], mark, color=c[colour], label=name)
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+        ax.legend(frameon=False, handlelength=1, borderaxespad=0, fontsize=9.5, **above)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.5, len(rows) - 0.4), yticks=[], xlabel="accuracy")
+        ax.set_xticks(*TICKS)
+        ax.spines["left"].set_visible(False)
+
+    return draw
+
+
 def _framed(ax: Any, c: Palette, x: str, y: str) -> None:
     """Axes of shares, quiet as those of the other figures."""
     ax.set_title(y, color=c["soft"], fontsize=10.5)

@@ -76,8 +76,8 @@ class Hardening:
         warm_up = self.attack_warm_up or 0.0
         if self.trades is not None:
             climbs: Any = self._built("kl")
-            return defenses.trades(model, climbs, beta=self.trades, warm_up=warm_up)
-        return defenses.adversarial_training(model, self._built(), warm_up=warm_up, clean=self.clean or 0.0)
+            return defenses.trades(model, climbs, beta=self.trades, warmup=warm_up)
+        return defenses.adversarial_training(model, self._built(), warmup=warm_up, clean=self.clean or 0.0)
 
     def check(self, data: Any) -> None:
         """Raises `DataError` for data that attacks would leave the range of, as far as the first rows tell."""

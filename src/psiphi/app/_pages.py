@@ -10,15 +10,18 @@ from psiphi.basis.provenance import versions
 
 
 def rendered(template: str, filters: Mapping[str, Callable[..., str]] | None = None, **told: Any) -> str:
-    """The page of a template, with its style sheet in it; `told` are its words."""
-    from jinja2 import Environment, StrictUndefined
+    """The page of a template, with its style sheet and its script in it; `told` are its words."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     home = resources("psiphi.app") / "templates"
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("psiphi.app"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     environment.filters |= dict(filters or {})
-    page = environment.from_string((home / template).read_text(encoding="utf-8"))
-    css = Markup((home / "report.css").read_text(encoding="utf-8"))
-    return page.render(css=css, versions=versions(), **told)
+    css, script = (Markup((home / f"report.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
+    return environment.get_template(template).render(css=css, script=script, versions=versions(), **told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -47,6 +47,7 @@ class Example:
     adversarial: Cell
     purified: Cell | None
     amplified: float
+    note: str = ""
 
 
 def build(
@@ -58,11 +59,12 @@ def build(
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
     most: int = 8,
+    notes: Mapping[int, str] | None = None,
 ) -> list[Example]:
     """The first broken row of each class, at most `most`: chosen by rule, not by looks.
 
     `classifier` may be an access; the purifier's images are in the data's units. Of fewer than four
-    classes, further broken rows are taken in their order.
+    classes, further broken rows are taken in their order. `notes`: a few words for a row, by its place.
     """
     broken = result.broken.cpu()
     rows: list[int] = []
@@ -87,9 +89,9 @@ def build(
     purified = None if purifier is None else purifier.project(bad).detach()
     tints = pictures.as_change(change, largest)
     cells = {
-        "clean": _cells(classifier, clean, bounds),
-        "adversarial": _cells(classifier, bad, bounds),
-        "purified": [None] * len(rows) if purified is None else _cells(classifier, purified, bounds),
+        "clean": read(classifier, clean, bounds),
+        "adversarial": read(classifier, bad, bounds),
+        "purified": [None] * len(rows) if purified is None else read(classifier, purified, bounds),
     }
     return [
         Example(
@@ -100,12 +102,14 @@ def build(
             cells["adversarial"][i],
             cells["purified"][i],
             amplified,
+            (notes or {}).get(row, ""),
         )
         for i, row in enumerate(rows)
     ]
 
 
-def _cells(classifier: Any, x: Tensor, bounds: tuple[float, float]) -> list[Any]:
+def read(classifier: Any, x: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> list[Any]:
+    """Each image with the label that the classifier gives it, and how sure it is."""
     label, confidence = labels_of(classifier, x)
     tiles = pictures.cells(x, *bounds)
     tiles = pictures.as_ink(tiles) if tiles.shape[-1] == 1 else tiles

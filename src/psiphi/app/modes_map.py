@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from psiphi.app.plots import Draw, Palette
@@ -69,14 +70,17 @@ def draw(each: ModesMap, shown: int = POINTS) -> Draw:
     return drawn
 
 
-def side_by_side(maps: Sequence[ModesMap], shown: int = POINTS) -> Draw:
-    """Several models' maps in one figure."""
+def side_by_side(maps: Sequence[ModesMap], shown: int = POINTS, columns: int | None = None) -> Draw:
+    """Several models' maps in one figure, `columns` of them in a row, all unless given."""
+    columns = columns or len(maps)
+    rows = ceil(len(maps) / columns)
 
     def drawn(ax: Any, c: Palette) -> None:
         ax.axis("off")
-        width = 1 / len(maps)
+        width, height = 1 / columns, 1 / rows
         for i, each in enumerate(maps):
-            draw(each, shown)(ax.inset_axes((i * width, 0.08, 0.96 * width, 0.84)), c)
+            left, low = i % columns * width, 1 - (i // columns + 1) * height
+            draw(each, shown)(ax.inset_axes((left, low + 0.08 * height, 0.96 * width, 0.84 * height)), c)
 
     return drawn
 

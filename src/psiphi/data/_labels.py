@@ -9,8 +9,8 @@ from psiphi.basis.errors import ArgumentError
 from psiphi.basis.noise import Noise
 
 
-def known(y: Tensor, labels: int, seed: int) -> Tensor:
-    """Rows whose label is told: drawn at random, as many of every class."""
+def known(y: Tensor, labels: int, seed: int = 0) -> Tensor:
+    """The numbers of `labels` rows whose label is told, (labels,): drawn at random, as many of every class."""
     order = Noise.of(seed, len(y)).uniform().argsort()
     classes = int(y.max()) + 1
     return torch.cat([order[y[order] == k][: labels // classes] for k in range(classes)])

@@ -26,7 +26,7 @@ def adversarial_training(
     classifier: Classifier,
     attack: Attack | Battery,
     *,
-    warm_up: float = 0.0,
+    warmup: float = 0.0,
     clean: float = 0.0,
     bounds: Bounds = (0.0, 1.0),
 ) -> Classifier:
@@ -37,7 +37,7 @@ def adversarial_training(
 
     attack   any with a radius. It sees the network in eval mode and takes all its steps on every row (no row leaves at
              its first success); its draws are those of the row and the step of training
-    warm_up  epochs over which the radius rises in a line from 0, since a network that is attacked in full from the
+    warmup   epochs over which the radius rises in a line from 0, since a network that is attacked in full from the
              first step may learn to answer one class; a step given in the data's units stays as it is
     clean    share of the clean loss: clean · L(x) + (1 − clean) · L(x')
     bounds   of the data, which x' keeps to: two numbers, or two lists of one a channel
@@ -49,7 +49,7 @@ def adversarial_training(
     Sources: Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018, eq. 2.1; of the mix,
     Goodfellow, Shlens, Szegedy, "Explaining and harnessing adversarial examples", 2015, section 6.
     """
-    _check(classifier, attack, warm_up)
+    _check(classifier, attack, warmup)
     if not isinstance(clean, Real) or not 0 <= clean < 1:
         raise ArgumentError(f"clean is a share in [0, 1); got {clean!r}.")
     base, kept = classifier.loss, _kept(bounds)
@@ -57,14 +57,14 @@ def adversarial_training(
     def loss(model: Any, batch: Batch, clock: Clock) -> Losses:
         if not len(known(batch)):
             return _nothing(model, batch, "accuracy", "clean_accuracy")
-        rows, worst, right = worst_of(model, attack, batch, clock, warm_up, bounds)
+        rows, worst, right = worst_of(model, attack, batch, clock, warmup, bounds)
         losses = base(model, worst, clock)
         if clean:
             plain = base(model, rows, clock)
             losses = {**losses, "loss": losses["loss"].lerp(plain["loss"], clean)}
         return {**losses, "clean_accuracy": right}
 
-    how = {"adversarial_training": repr(attack), "warm_up": warm_up, "clean": clean, **kept}
+    how = {"adversarial_training": repr(attack), "warmup": warmup, "clean": clean, **kept}
     return _with_loss(classifier, loss, how)
 
 
@@ -73,7 +73,7 @@ def trades(
     attack: Attack,
     *,
     beta: float = 6.0,
-    warm_up: float = 0.0,
+    warmup: float = 0.0,
     bounds: Bounds = (0.0, 1.0),
 ) -> Classifier:
     """The same classifier with the loss −ln p(y | x) + β KL(p(· | x) ‖ p(· | x')), x' where that KL is largest.
@@ -85,7 +85,7 @@ def trades(
     Source: Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, "Theoretically principled trade-off between robustness and
     accuracy", 2019, eq. 5; the source starts from x + 0.001 ξ, ξ ~ N(0, I).
     """
-    _check(classifier, attack, warm_up)
+    _check(classifier, attack, warmup)
     if not isinstance(attack, Attack):
         raise ArgumentError(f"trades takes one attack, not several; got {attack!r}: give one of its parts.")
     if not isinstance(attack.goal, goals.Relative):
@@ -99,7 +99,7 @@ def trades(
     def loss(model: Any, batch: Batch, clock: Clock) -> Losses:
         if not len(known(batch)):
             return _nothing(model, batch, "cross_entropy", "kl", "accuracy", "clean_accuracy")
-        rows, worst, right = worst_of(model, attack, batch, clock, warm_up, bounds)
+        rows, worst, right = worst_of(model, attack, batch, clock, warmup, bounds)
         logits, moved, y = model(rows.x), model(worst.x), rows.y
         assert y is not None
         likely, apart = goals.cross_entropy(logits, y).mean(), goals.kl(moved, logits).mean()
@@ -107,7 +107,7 @@ def trades(
         parts = {"cross_entropy": likely, "kl": apart, "accuracy": held, "clean_accuracy": right}
         return {"loss": likely + beta * apart, **parts}
 
-    how = {"trades": repr(attack), "warm_up": warm_up, "beta": beta, **kept}
+    how = {"trades": repr(attack), "warmup": warmup, "beta": beta, **kept}
     return _with_loss(classifier, loss, how)
 
 
@@ -138,12 +138,12 @@ def worst_of(
     attack: Attack | Battery,
     batch: Batch,
     clock: Clock,
-    warm_up: float = 0.0,
+    warmup: float = 0.0,
     bounds: Bounds = (0.0, 1.0),
 ) -> tuple[Batch, Batch, Tensor]:
     """The rows with a label; the same as the attack leaves them when it takes all its steps; the accuracy before it."""
     rows = known(batch)
-    grown = min(1.0, clock.epoch / warm_up) if warm_up else 1.0
+    grown = min(1.0, clock.epoch / warmup) if warmup else 1.0
     if grown < 1:
         threat: Any = attack.threat
         attack = replace(attack, threat=replace(threat, eps=grown * threat.eps))
@@ -183,7 +183,7 @@ def _check_classifier(classifier: Any) -> None:
         )
 
 
-def _check(classifier: Any, attack: Any, warm_up: float) -> None:
+def _check(classifier: Any, attack: Any, warmup: float) -> None:
     _check_classifier(classifier)
     if not isinstance(attack, Attack | Battery):
         raise ArgumentError(f"attack is one of ours, e.g. pp.attacks.pgd(Linf(0.3)); got {attack!r}.")
@@ -192,8 +192,8 @@ def _check(classifier: Any, attack: Any, warm_up: float) -> None:
         raise ArgumentError(
             f"training needs an attack within one radius, e.g. pgd(Linf(0.3)); got {attack!r}."
         )
-    if not isinstance(warm_up, Real) or not 0 <= warm_up < inf:
-        raise ArgumentError(f"warm_up is a finite number of epochs of at least 0; got {warm_up!r}.")
+    if not isinstance(warmup, Real) or not 0 <= warmup < inf:
+        raise ArgumentError(f"warmup is a finite number of epochs of at least 0; got {warmup!r}.")
 
 
 def _with_loss(classifier: Classifier, loss: Any, how: dict[str, Any]) -> Classifier:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from psiphi.basis.threads import one_thread
 
@@ -32,6 +35,15 @@ class Measured:
 def at_most(what: str, bound: float, measured: float, slack: float = 0.0) -> Measured:
     """`measured ≤ bound + slack`."""
     return Measured(what, bound, measured, slack, bound=True)
+
+
+def equal(what: str, theory: Any, measured: Any, tolerance: float = 1e-10) -> Measured:
+    """Two numbers or arrays of one shape: the largest gap between their entries is 0; like infinities have none."""
+    a, b = (torch.as_tensor(each, dtype=torch.float64).detach() for each in (theory, measured))
+    if a.shape != b.shape:
+        return Measured(f"{what}: shape {tuple(b.shape)} for {tuple(a.shape)}", 0.0, torch.inf, tolerance)
+    gap = torch.where(a == b, 0, (a - b).abs())
+    return Measured(what, 0.0, float(gap.amax()) if gap.numel() else 0.0, tolerance)
 
 
 @dataclass(frozen=True)

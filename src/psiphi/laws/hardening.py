@@ -54,7 +54,7 @@ def linear() -> list[Measured]:
         options: dict[str, Any]
         for what, options, wanted in (
             ("", {}, theory),
-            (", half way through the warm-up", {"warm_up": 4.0}, softplus(reach / 2 - y * gap).mean()),
+            (", half way through the warm-up", {"warmup": 4.0}, softplus(reach / 2 - y * gap).mean()),
             (", a quarter of it clean", {"clean": 0.25}, 0.25 * plain + 0.75 * theory),
         ):
             trained = adversarial_training(model, pgd(ball(_EPS), steps=40, step=_EPS), **options)

@@ -146,11 +146,14 @@ class Model(nn.Module):
         save(self, path)
 
     def __getattr__(self, name: str) -> Any:
-        if name in VERBS:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
             mine = getattr(type(self), name, None)
-            reason = mine.missing(self) if isinstance(mine, verb) and mine.missing else self.lacks.get(name)
-            raise MissingVerb(self.title, name, reason or "", who_can)
-        return super().__getattr__(name)
+            if name not in VERBS and not isinstance(mine, verb):
+                raise
+        reason = mine.missing(self) if isinstance(mine, verb) and mine.missing else self.lacks.get(name)
+        raise MissingVerb(self.title, name, reason or "", who_can)
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if name not in VERBS or hasattr(self, name)]

@@ -12,7 +12,7 @@ from psiphi.repro._recipe import Recipe
 
 
 def harden(net: Classifier, setting: Setting) -> Classifier:
-    return adversarial_training(net, pgd(Linf(EPS), setting.steps, setting.step), warm_up=setting.warm_up)
+    return adversarial_training(net, pgd(Linf(EPS), setting.steps, setting.step), warmup=setting.warm_up)
 
 
 RECIPE = Recipe(

@@ -13,7 +13,7 @@ from psiphi.repro._recipe import Recipe
 
 def harden(net: Classifier, setting: Setting) -> Classifier:
     attack = pgd(Linf(EPS), setting.steps, setting.step, goal="kl")
-    return trades(net, attack, beta=setting.beta, warm_up=setting.warm_up)
+    return trades(net, attack, beta=setting.beta, warmup=setting.warm_up)
 
 
 RECIPE = Recipe(

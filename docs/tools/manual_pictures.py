@@ -1,4 +1,4 @@
-"""Draws the pictures of the manual: `python examples/manual_pictures.py [TOUR]` makes the tour if it is not there."""
+"""Draws the pictures of the manual: `python docs/tools/manual_pictures.py [TOUR]` makes the tour if it is not there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psiphi as pp
 from psiphi.app import tour
 from psiphi.app.pictures import save_grid
 
-HERE = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+HERE = Path(__file__).resolve().parents[1] / "pictures"
 COPIED = {
     "hero": "hero",
     "attack": "pgd",

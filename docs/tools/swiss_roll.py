@@ -2,7 +2,7 @@
 
 About two minutes of one core; the picture is docs/pictures/swiss-roll.png in the manual.
 
-    python examples/denoisers.py [PICTURE.png]
+    python docs/tools/swiss_roll.py [PICTURE.png]
 """
 
 import sys

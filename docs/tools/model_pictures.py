@@ -1,4 +1,4 @@
-"""Draws the pictures of the models' pages, on embedded data: `python examples/model_pictures.py [NAME ...]`."""
+"""Draws the pictures of the models' pages, on embedded data: `python docs/tools/model_pictures.py [NAME ...]`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from psiphi.app.pictures import as_change, as_ink, cells, grid, on_paper, png, s
 from psiphi.basis.noise import Noise
 from psiphi.samplers import schedules
 
-HERE = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+HERE = Path(__file__).resolve().parents[1] / "pictures"
 INK, SOFT, COOL, HOT = "#222222", "#b9b5ab", "#2f6ea5", "#b5482a"
 
 
