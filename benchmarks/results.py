@@ -6,8 +6,9 @@
     python benchmarks/results.py --write                nothing is run
 
 A comparison is one of the scripts beside this file, a recipe one of `psiphi repro` in its quick setting. Each runs in a
-process of its own and leaves benchmarks/records/NAME.json: what it measured, its command, machine, versions, date, and
-how busy the machine was. RESULTS.md is made of the records alone.
+process of its own and leaves a record: benchmarks/records/NAME.json with what it measured, its command, machine,
+versions, date, and how busy the machine was; of a recipe docs/results/NAME-quick.json. RESULTS.md is made of the
+records alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RECORDS = HERE / "records"
+TABLES = HERE.parent / "docs" / "results"  # where recipes leave theirs
 PAGE = HERE / "RESULTS.md"
 SHARED = HERE.parent.parent / "shared" / "data"  # unless PSIPHI_DATA names another folder
 
@@ -60,13 +62,17 @@ class Job:
     read: Callable[[Any], Iterable[Line]]
     recipe: bool = False
 
-    def command(self, folder: Path) -> tuple[list[str], Path]:
-        """The command line, and the file where it leaves its record."""
-        if self.recipe:
-            line = [sys.executable, "-m", "psiphi", "repro", self.name, *self.arguments]
-            return [*line, "--quick", "--out", str(folder)], folder / f"{self.name}-quick.json"
-        path = folder / "record.json"
-        return [sys.executable, str(HERE / self.arguments[0]), *self.arguments[1:], "--json", str(path)], path
+    @property
+    def path(self) -> Path:
+        """The record."""
+        return TABLES / f"{self.name}-quick.json" if self.recipe else RECORDS / f"{self.name}.json"
+
+    def kept(self) -> dict[str, Any] | None:
+        """What the record holds, if there is one: `found`, and when, where and how long it was measured."""
+        if not self.path.exists():
+            return None
+        record = json.loads(self.path.read_text())
+        return record | {"found": record, "command": self.shown} if self.recipe else record
 
     @property
     def shown(self) -> str:
@@ -264,7 +270,7 @@ JOBS = [
 
 # ------------------------------------------------------------------------------------------- running and writing
 def machine() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """What the numbers depend on, as records of recipes have it."""
     from psiphi.basis.provenance import versions
 
     model = next(
@@ -272,9 +278,11 @@ def machine() -> dict[str, Any]:
         platform.processor(),
     )
     return {
-        "processor": model or platform.machine(), "cores": os.cpu_count(), "system": platform.system(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"), "load before": round(os.getloadavg()[0], 2),
-        "versions": versions(), "date": date.today().isoformat(),
+        "date": date.today().isoformat(), "load before": round(os.getloadavg()[0], 2), "versions": versions(),
+        "machine": {
+            "system": platform.system(), "processor": model or platform.machine(), "cores": os.cpu_count(),
+            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        },
     }  # fmt: skip
 
 
@@ -284,29 +292,36 @@ def _lines(path: str) -> list[str]:
 
 def run(job: Job) -> bool:
     """Run a job in a process of its own and keep its record; False where it left none."""
-    about = machine()
     print(f"== {job.shown}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        command, path = job.command(Path(folder))
-        began = time.perf_counter()
-        given = {"PSIPHI_DATA": str(SHARED)} if SHARED.is_dir() else {}
-        code = subprocess.run(command, check=False, cwd=HERE.parent, env=given | os.environ).returncode
-        seconds = round(time.perf_counter() - began, 1)
-        if not path.exists():
-            print(f"{job.name} left no record (exit code {code}); its row stays as it was.", file=sys.stderr)
-            return False
-        found = json.loads(path.read_text())
-    RECORDS.mkdir(exist_ok=True)
-    record = {"command": job.shown, "seconds": seconds, **about, "found": found}
-    (RECORDS / f"{job.name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return True
+    about, began = machine(), time.perf_counter()
+    data = {"PSIPHI_DATA": str(SHARED)} if SHARED.is_dir() else {}
+    environment = data | os.environ
+    if job.recipe:
+        words = ["-m", "psiphi", "repro", job.name, "--quick", "--out", str(TABLES)]
+        before = job.path.stat().st_mtime_ns if job.path.exists() else None
+        code = subprocess.run([sys.executable, *words], check=False, env=environment).returncode
+        done = job.path.exists() and job.path.stat().st_mtime_ns != before
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "record.json"
+            words = [str(HERE / job.arguments[0]), *job.arguments[1:], "--json", str(path)]
+            code = subprocess.run([sys.executable, *words], check=False, env=environment).returncode
+            done = path.exists()
+            if done:
+                record = {
+                    "command": job.shown, "seconds": round(time.perf_counter() - began, 1), **about,
+                    "found": json.loads(path.read_text()),
+                }  # fmt: skip
+                RECORDS.mkdir(exist_ok=True)
+                job.path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    if not done:
+        print(f"{job.name} left no record (exit code {code}); its rows stay as they were.", file=sys.stderr)
+    return done
 
 
 def page() -> str:
     """RESULTS.md, from the records."""
-    kept = [
-        (job, json.loads(path.read_text())) for job in JOBS if (path := RECORDS / f"{job.name}.json").exists()
-    ]
+    kept = [(job, record) for job in JOBS if (record := job.kept())]
     lines = [
         "# Measured side by side",
         "",
@@ -334,12 +349,13 @@ def page() -> str:
             for job, row in rows
         ]
         lines += [""]
-    lines += ["## Records", "", "| record | command | date | machine | load before | threads | minutes | torch |",
+    lines += ["## Records", "", "| record | command | date | machine | threads | load before | minutes | torch |",
               "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     lines += [
-        f"| {job.name} | `{r['command']}` | {r['date']} | {r['processor']}, {r['cores']} cores | {r['load before']} "
-        f"| {r['threads']} | {r['seconds'] / 60:.1f} | {r['versions'].get('torch', '')} |"
+        f"| {job.name} | `{r['command']}` | {r['date']} | {of['processor']}, {of['cores']} cores | {of['threads']} "
+        f"| {r.get('load before', '—')} | {r['seconds'] / 60:.1f} | {r['versions']['torch']} |"
         for job, r in kept
+        for of in [r["machine"]]
     ]
     lacking = [job.shown for job in JOBS if all(job is not each for each, _ in kept)]
     if lacking:
@@ -361,7 +377,7 @@ def main() -> int:
             f"nothing is called {', '.join(sorted(unknown))}; there are {', '.join(job.name for job in JOBS)}"
         )
     chosen = [] if given.write else [
-        job for job in JOBS if job.name in names and not (given.missing and (RECORDS / f"{job.name}.json").exists())
+        job for job in JOBS if job.name in names and not (given.missing and job.path.exists())
     ]  # fmt: skip
     kept = True
     for job in chosen:

@@ -175,6 +175,7 @@ def draws_of_mixtures() -> list[Measured]:
         equal("p(z|y)", td.Normal(means[y], scales[y].exp()).log_prob(x).sum(-1), given.log_prob(x)),
         equal("classes", 3, LabelledModes(logits, means, scales).classes),
         equal("a label and N(0, I)", torch.cat([codes[label], z], 2), hot.rsample(noise, k)),
+        equal("event axes", [1, 1, 1, 1], [hot.event, mixture.event, choice.event, given.event]),
         equal("one label for all draws", torch.cat([codes[y].expand(k, 6, 4), z], 2), hot.given(y).rsample(noise, k)),
         equal("ln p of a category", o1.log_prob(torch.arange(4)[:, None]), choice.log_prob(codes[:, None])),
         equal("KL of categories", td.kl_divergence(o1, o2), choice.kl(other)),
@@ -260,6 +261,7 @@ def rows_of_tables() -> list[Measured]:
     beyond[0, 4] = 4.0
     short = x[:1].clone()
     short[0, 2] = 2.0
+    codes = Mixed(numbers[:, :0], log_scale[:0], logits, (3, 2, 4))
     return [
         equal("ln p", each.sum(1), table.log_prob(x)),
         equal("ln p of what is there", (each * ~gone).sum(1), table.log_prob(holes)),
@@ -274,5 +276,10 @@ def rows_of_tables() -> list[Measured]:
               Mixed(numbers, log_scale, logits[:, :0], (0, 0)).measure == "continuous"]),
         equal("numbers alone", each[:, [1, 3]].sum(1),
               Mixed(numbers, log_scale, logits[:, :0], (0, 0)).log_prob(x[:, [1, 3]])),
+        equal("categories alone", each[:, [0, 2, 4]].sum(1), codes.log_prob(x[:, [0, 2, 4]])),
+        equal("their draws", drawn[:, :, [0, 2, 4]], codes.rsample(noise, k)),
+        equal("draws of numbers alone", drawn[:, :, [1, 3]], Mixed(numbers, log_scale, logits[:, :0], (0, 0)).rsample(
+              noise, k)),
+        equal("their mean", numbers, Mixed(numbers, log_scale, logits[:, :0], (0, 0)).mean),
         equal("one draw, unless told", 1, len(table.rsample(noise))),
     ]  # fmt: skip
