@@ -62,7 +62,7 @@ clean:
 	rm -rf $(VENV) site coverage .coverage .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # ------------------------------------------------------------------------------------------ set-up
-EXTRAS_run  :=
+EXTRAS_run  := [tables]
 EXTRAS_test := [test]
 EXTRAS_dev  := [dev]
 

@@ -171,12 +171,14 @@ def universal(record: Any) -> Iterable[Line]:
     sides = record["sides"]
     mine = sides["psiphi"]
     theirs = {side: of for side, of in sides.items() if not side.startswith("psiphi")}
-    rate = sum(mine["rates"]) / len(mine["rates"])
     said = "; ".join(f"{side} {of['seconds']:.3g} s, fools {of['fooled']}" for side, of in theirs.items())
-    ratio = min((of["seconds"] for of in theirs.values()), default=float("nan")) / mine["seconds"]
-    ours = f"{mine['seconds']:.3g} s, fools {mine['fooled']}: {ratio:.0f} ×"
-    work = f"universal perturbation, L∞ 0.3, from {mine['rows']} images, judged on unseen ones"
-    yield Line(work, said, ours, "fools ≥ 80 %, ≥ 20 ×", min(rate / 0.8, ratio / 20))
+    faster, by_cpu = (min(of[key] for of in theirs.values()) / mine[key] for key in ("seconds", "cpu"))
+    rate = sum(mine["rates"]) / len(mine["rates"])
+    yield Line(
+        f"universal perturbation, L∞ 0.3, from {mine['rows']} images, judged on unseen ones", said,
+        f"{mine['seconds']:.3g} s, fools {mine['fooled']}: {faster:.0f} × ({by_cpu:.0f} × by CPU)",
+        "fools ≥ 80 %, ≥ 20 ×", min(rate / 0.8, faster / 20),
+    )  # fmt: skip
 
 
 def square(record: Any) -> Iterable[Line]:

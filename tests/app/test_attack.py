@@ -244,3 +244,12 @@ def test_fixed_and_minimum_norm_curves_agree_where_they_meet() -> None:
         assert torch.equal(curve.robust[:, place], failed | (clean & (torch.arange(30.0) > radius)))
     with pytest.raises(ValueError, match="rising"):
         pp.attacks.Curve.of(found, [0.2, 0.1])
+
+
+def test_numbered_labels_are_said_of_a_classifier_of_ones_own():
+    from psiphi.app._attacking import numbering
+
+    mine = torch.nn.Linear(2, 3)
+    assert numbering(mine, ["0", "1", "2"]) == numbering(mine, []) == ""
+    assert "3 is 0, 7 is 1;" in numbering(mine, ["3", "7"])
+    assert numbering(pp.zoo.classifier((2,), classes=2), ["3", "7"]) == ""

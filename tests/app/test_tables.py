@@ -139,3 +139,22 @@ def test_bad_input_is_a_sentence(psiphi: Any, runs: Path, run: Path, people: Pat
     assert "NaN" in refused(
         psiphi, "train", "pca", "--data", data, "--latent-dim", 2, "--out", tmp_path / "no"
     )
+
+
+def test_apply_names_the_rows_of_the_file(psiphi: Any, run: Path, people: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    record = psiphi.ask("apply", run, "anomaly_score", "--split", "all", "--out", path)
+    found = pandas.read_csv(path)
+    assert list(found.columns) == ["row", "anomaly_score"]
+    assert found["row"].tolist() == list(range(120))
+    ranked = found.sort_values("anomaly_score", ascending=False)["row"].astype(str).tolist()
+    assert [one["row"] for one in record["oddest"]] == ranked[:5]
+    data = pp.data.load(f"{people}:{OPTIONS}")
+    psiphi.call("apply", run, "anomaly_score", "--limit", 7, "--out", path)
+    some = pandas.read_csv(path)
+    assert data.test.rows is not None
+    assert some["row"].tolist() == data.test.rows[:7].tolist()
+    assert_close(
+        some["anomaly_score"].to_numpy(copy=True), found["anomaly_score"][some["row"]].to_numpy(copy=True)
+    )
+    assert "no split is called 'al'" in refused(psiphi, "apply", run, "encode", "--split", "al")

@@ -27,7 +27,8 @@ from .making import Mutant
 from .patching import put, written_in
 
 _MEMORY = 6 << 30  # more than any law asks for: a mutant must not fill the machine
-_PATIENCE, _GRACE = 10, 5.0  # a law may compute ten times as long as usual, and five seconds: then the system ends it
+# A law may compute ten times as long as usual, and five seconds more; then the system ends it.
+_PATIENCE, _GRACE = 10, 5.0
 _SLOWED = 20  # how much longer that may last where other work shares the machine
 
 

@@ -213,6 +213,12 @@ def test_image_folders(tmp_path):
         pixels = torch.from_numpy(np.asarray(Image.open(path)).copy())
         same = (data.train.x[:, 0] == pixels).all(2).all(1)
         assert data.train.y[same].tolist() == [1]
+    again = load(tmp_path)
+    for split in again.splits.values():
+        assert len(split.files) == len(split)
+        assert split.rows is None
+        for row, file in zip(split.x, split.files):
+            assert np.array_equal(row[0].numpy(), np.asarray(Image.open(tmp_path / file)))
     flat = load(tmp_path / "cats")
     assert flat.train.y is None
     assert flat.classes == []
@@ -228,6 +234,7 @@ def test_image_folder_with_its_own_test(tmp_path):
     data = load(tmp_path)
     assert data.provenance.own_test
     assert data.test.y.sort().values.tolist() == [0, 0, 0, 1, 1, 1]
+    assert sorted(data.test.files) == [f"test/{kind}/{i}.png" for kind in "ab" for i in range(3)]
     assert len(data.train) + len(data.validation) == 12
 
 
@@ -240,7 +247,7 @@ def test_sixteen_bits(tmp_path):
 def test_image_sizes_must_agree(tmp_path):
     paint(tmp_path, 3)
     paint(tmp_path, 1, size=(9, 9))
-    with pytest.raises(DataError, match=r"0\.png is 9x9 and .*1\.png is 4x6 .*size=\(9, 9\)"):
+    with pytest.raises(DataError, match=r"0\.png is 9x9 and .*1\.png is 4x6 .*size=\(9, 9\).*:size=9x9"):
         load(tmp_path)
     assert load(tmp_path, size=5).shape == (1, 5, 5)
     for wrong in (0, "5", (1, 2, 3), -1, 1.5):
@@ -289,3 +296,11 @@ def test_other_files(tmp_path):
         load(path)
     with pytest.raises(PsiphiError):
         load(tmp_path / "none.npy")
+
+
+def test_rows_say_where_they_were_read():
+    x = np.arange(40, dtype=np.float32).reshape(20, 2)
+    data = load(x)
+    for split in data.splits.values():
+        assert split.files == ()
+        assert np.array_equal(split.x.numpy(), x[split.rows.numpy()])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mutants import page
+from mutants import page, running
 from mutants.making import mutants, mutated
-from psiphi.laws._marks import FOLDER
+from psiphi.laws import Law, Measured, equal
+from psiphi.laws._marks import FOLDER, Mark
 
 SOURCE = '''
 """A file with 1 + 1 in its docstring."""
@@ -117,6 +121,40 @@ assert mixtures.LOG_2PI == distributions.LOG_2PI != before
 def test_every_importer_sees_a_mutant():
     here = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", SEEN], check=True, cwd=here.parent, env={"PYTHONPATH": str(here)})
+
+
+def _trial(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[[], list[Measured]], put: Callable[..., None]
+) -> dict:
+    """What becomes of a mutant of `levels.falling` that one law is asked about."""
+    mutant = next(each for each in mutants(FOLDER / "levels.py") if each.owner == "falling")
+    monkeypatch.setattr(running, "put", put)
+    monkeypatch.setattr(running, "_GRACE", 0.2)
+    monkeypatch.setattr(running, "_SLOWED", 20)
+    asked = running.Asked(
+        Law("0", "a law", run), 0.0, frozenset({Mark("levels", mutant.line, "falling")}), ""
+    )
+    try:
+        ((_, outcome),) = running.trials([mutant], [asked], 1)
+    finally:
+        gc.unfreeze()
+    return outcome
+
+
+def test_a_law_that_fails_or_never_ends_kills(monkeypatch: pytest.MonkeyPatch):
+    def never() -> list[Measured]:
+        while True:
+            pass
+
+    changed = lambda *_: None  # noqa: E731
+    assert _trial(monkeypatch, lambda: [equal("x", 0, 1)], changed)["killed"] == "0"
+    assert _trial(monkeypatch, lambda: [equal("x", 1, 1)], changed)["killed"] is None
+    assert _trial(monkeypatch, never, changed)["killed"] == "0"
+
+
+def test_what_ends_before_a_law_begins_kills_nothing(monkeypatch: pytest.MonkeyPatch):
+    outcome = _trial(monkeypatch, lambda: [equal("x", 0, 1)], lambda *_: os._exit(1))
+    assert outcome["killed"] is None
 
 
 def test_every_reason_is_of_a_mutant_that_exists():

@@ -192,6 +192,17 @@ def known(x: Tensor, y: Any, aim: Any) -> tuple[Tensor, Any, int]:
     return x, y, n - len(x)
 
 
+def numbering(model: nn.Module, classes: Sequence[str]) -> str:
+    """How the data's classes were numbered, where a classifier of the user's own may number them otherwise."""
+    from psiphi.models import Model
+
+    if isinstance(model, Model) or list(classes) == [str(k) for k in range(len(classes))]:
+        return ""
+    named = ", ".join(f"{name} is {k}" for k, name in enumerate(classes[:5]))
+    more = ", …" if len(classes) > 5 else ""
+    return f"labels are numbered from 0 in order: {named}{more}; is this the order of the logits?"
+
+
 def model_digest(model: nn.Module) -> str:
     """SHA-256 of names and values of parameters and buffers."""
     import torch

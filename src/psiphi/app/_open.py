@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SPEC = "data_spec"
 COLUMNS = "columns"
+ALL = "all"  # of the splits, in the order of the file
 
 
 def open_model(path: str | Path) -> Model:
@@ -28,6 +29,10 @@ def open_model(path: str | Path) -> Model:
     from psiphi.models import load
 
     folder = Path(path)
+    if folder.suffix == ".py":
+        raise FileError(
+            f"{folder} is code: name the function in it that returns the model, {folder.stem}:FUNCTION."
+        )
     if not folder.exists():
         raise FileError(
             f"there is no run at {folder}: train one, e.g. psiphi train vae --data digits --out {folder}"
@@ -128,6 +133,37 @@ def held_out(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor | Non
         raise ArgumentError(f"a limit of {limit} rows leaves nothing; at least 1 is needed.")
     x, y = data.test.x[:stop], data.test.y
     return as_float(torch.as_tensor(x)), None if y is None else y[:stop]
+
+
+def chosen(data: Data, split: str, limit: int | None = None) -> tuple[Tensor, list[str], str]:
+    """Rows of a split, or of all in the order in which they were read; what names each, and what kind of name it is."""
+    import torch
+
+    from psiphi.basis.shapes import as_float
+
+    if split not in (*data.splits, ALL):
+        raise ArgumentError(f"no split is called {split!r}; use {', '.join(data.splits)} or {ALL}.")
+    if split == "test":
+        held_out(data, 1)
+    if limit is not None and limit < 1:
+        raise ArgumentError(f"a limit of {limit} rows leaves nothing; at least 1 is needed.")
+    parts = list(data.splits.values()) if split == ALL else [data.splits[split]]
+    stop = None if split == ALL else limit
+    x = torch.cat([as_float(torch.as_tensor(part.x[: stop or len(part)])) for part in parts])
+    if len(x) == 0:
+        raise DataError(f"{data.name} has no {split} rows: choose another split.")
+    if any(part.files for part in parts):
+        files = [file for part in parts for file in part.files][: None if split == ALL else len(x)]
+        order = sorted(range(len(x)), key=files.__getitem__) if split == ALL else range(len(x))
+        return x[list(order)[:limit]], [files[i] for i in order][:limit], "file"
+    rows = [
+        (data.provenance.own_test and part is data.test, place)  # a test file of its own comes after
+        for part in parts
+        for place in ([] if part.rows is None else part.rows.tolist())
+    ][: len(x)]
+    order = sorted(range(len(x)), key=rows.__getitem__) if split == ALL else range(len(x))
+    names = [f"test:{place}" if own and split == ALL else str(place) for own, place in rows]
+    return x[list(order)[:limit]], [names[i] for i in order][:limit], "row"
 
 
 def is_other(model: Any, data: Data) -> bool:

@@ -19,7 +19,7 @@ def pandas() -> Any:
         import pandas
         import pyarrow  # noqa: F401
     except ImportError:
-        raise ArgumentError("tables need pandas and pyarrow: pip install 'psiphi[tables]'.") from None
+        raise ArgumentError("tables need pandas and pyarrow: pip install pandas pyarrow") from None
     return pandas
 
 

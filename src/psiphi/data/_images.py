@@ -57,12 +57,13 @@ def read_images(folder: Path, *, size: Any = None, channels: int | None = None) 
             if other != wanted:
                 raise DataError(
                     f"{files[0]} is {wanted[0]}x{wanted[1]} and {path} is {other[0]}x{other[1]} (height x "
-                    f"width); one size is needed: give size=({wanted[0]}, {wanted[1]}) to resize."
+                    f"width); one size is needed: give size=({wanted[0]}, {wanted[1]}) to resize, or write "
+                    f"{folder}:size={wanted[0]}x{wanted[1]}."
                 )
     check_size(
         len(files) * channels * wanted[0] * wanted[1], folder, "give a smaller size=, or a torch data set"
     )
-    parts = []
+    parts, named = [], []
     for group, _ in found:
         # Classes lie one after the other in folders; a fixed shuffle makes any first rows a fair sample.
         order = torch.randperm(len(group), generator=generator("images", len(group))).tolist()
@@ -70,8 +71,10 @@ def read_images(folder: Path, *, size: Any = None, channels: int | None = None) 
         x = torch.from_numpy(np.stack([_pixels(path, wanted, channels) for path, _ in group]))
         y = torch.tensor([label for _, label in group]) if classes else None
         parts.append((x, y))
+        named.append([path.relative_to(folder).as_posix() for path, _ in group])
     x, y = parts[0]
-    return Raw(x, y, parts[1] if len(parts) == 2 else None, classes)
+    files = (named[0], named[1] if len(named) == 2 else [])
+    return Raw(x, y, parts[1] if len(parts) == 2 else None, classes, files=files)
 
 
 def _wanted(size: Any) -> tuple[int, int] | None:

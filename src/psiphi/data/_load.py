@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -100,12 +100,17 @@ def _load(what: Any, labels: Any, options: dict[str, Any], seed: int, validation
             "leave none to train on: give smaller ones."
         )
     parts = order.split([n_test, n_validation, len(x) - n_test - n_validation])
-    held, tuned, train = (Split(_take(x, part), None if y is None else y[part]) for part in parts)
+    held, tuned, train = (_split(x, y, part, raw.files[0]) for part in parts)
     if own is not None:
-        held = Split(own[0], y_test)
+        held = _split(own[0], y_test, torch.arange(len(own[0])), raw.files[1])
     rows = {"train": len(train), "validation": len(tuned), "test": len(held)}
     origin = Provenance(source, digest, seed, rows, own is not None)
     return Data(name, train, tuned, held, classes, origin, raw.reference, raw.columns)
+
+
+def _split(x: Tensor | Mapped, y: Tensor | None, part: Tensor, files: Sequence[str]) -> Split:
+    named = tuple(files[int(i)] for i in part) if files else ()
+    return Split(_take(x, part), None if y is None else y[part], None if named else part, named)
 
 
 def _take(x: Tensor | Mapped, rows: Tensor) -> Tensor | Mapped:

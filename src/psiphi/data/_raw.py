@@ -16,7 +16,7 @@ from psiphi.data._mapped import Mapped
 @dataclass(frozen=True, eq=False)
 class Raw:
     """x (n, ...); y labels of any kind or None; test: (x, y) of its own split; classes: names, if known;
-    columns: a table's schema."""
+    columns: a table's schema; files: the file of each row, and of each test row, or nothing."""
 
     x: Tensor | Mapped | np.ndarray
     y: Any = None
@@ -24,6 +24,7 @@ class Raw:
     classes: Sequence[str] = ()
     reference: Callable[..., Any] | None = None
     columns: Columns | None = None
+    files: tuple[Sequence[str], Sequence[str]] = ((), ())
 
 
 def channels_first(x: Any) -> Any:

@@ -15,10 +15,16 @@ from psiphi.data._mapped import Mapped
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows and their labels: x (n, ...), a tensor or a view of a mapped file; y int64 (n,) or None."""
+    """Rows and their labels: x (n, ...), a tensor or a view of a mapped file; y int64 (n,) or None.
+
+    rows: the place of each row in what was read, int64 (n,), from 0; files: of a folder of images, where each
+    stands in it, and then rows is None.
+    """
 
     x: Tensor | Mapped
     y: Tensor | None = None
+    rows: Tensor | None = None
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)

@@ -10,8 +10,9 @@ from torch import Tensor
 from psiphi.attacks import L1, L2, Linf
 from psiphi.basis.noise import Noise, generator
 from psiphi.formulas.geometry import Box
+from psiphi.formulas.projections import l2_project
 from psiphi.laws import _convex
-from psiphi.laws._law import Measured, at_most, law
+from psiphi.laws._law import Measured, at_most, equal, law
 
 _BALLS = {"linf": Linf, "l2": L2, "l1": L1}
 _BOXES = {
@@ -109,7 +110,14 @@ def projection() -> list[Measured]:
         for norm in radii
         for each in _nearest(norm, radii[norm], which, box)
     ]
-    return measured + [each for norm in radii for each in _uniform(norm)]
+    v, x = (torch.randn(2000, 6, generator=generator("law 22", name)) for name in ("far", "near"))
+    once = l2_project(v, x.sigmoid(), 0.7, Box())
+    again = l2_project(once, x.sigmoid(), 0.7, Box())
+    return [
+        *measured,
+        *(each for norm in radii for each in _uniform(norm)),
+        equal("l2: what is projected already stays, bit for bit", once, again, 0.0),
+    ]
 
 
 def _irregular(norm: str, a: Tensor, delta: Tensor, x: Tensor, box: Box) -> float:
@@ -171,4 +179,22 @@ def half_space() -> list[Measured]:
                 ),
                 Measured(f"{name}: moves where a = 0", 0.0, float(delta[a == 0].abs().max()), 0.0),
             ]
-    return measured
+    a, x = torch.zeros(4, 6, dtype=torch.float64), torch.full((4, 6), 0.5, dtype=torch.float64)
+    a[3] = torch.tensor([0.5, -0.5, 0.5, 0.5, -0.5, 0.25])
+    b = torch.tensor([0.0, 1.0, -1.0, 0.6], dtype=torch.float64)
+    for ball in _BALLS.values():
+        delta, reached = ball().reach(a, b, x, Box())
+        measured += [
+            equal(f"{ball.__name__}: a = 0 reaches 0 and less, not 1", [1, 0, 1, 1], reached),
+            equal(f"{ball.__name__}: which moves nothing", torch.zeros(3, 6), delta[:3]),
+            *(
+                equal(
+                    f"{ball.__name__}: in units of {unit}",
+                    delta[3],
+                    ball().reach(unit * a, unit * b, x, Box())[0][3],
+                )
+                for unit in (1e-200, 1e200)
+            ),
+        ]
+    ties = torch.tensor([0.5, -0.5, 0.2, 0.0, 0.0, 0.0])
+    return [*measured, equal("L1: ties by index", ties, L1().reach(a, b, x, Box())[0][3], 1e-7)]

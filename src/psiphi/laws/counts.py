@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import inf, log, nan
 
 import numpy as np
@@ -67,6 +68,9 @@ def intervals_of_counts() -> list[Measured]:
     first, second = torch.tensor([5, 9, 0, 3, 60]), torch.tensor([5, 2, 0, 0, 41])
     tests = [stats.binomtest(int(a), int(a + b)).pvalue if a + b else 1.0 for a, b in zip(first, second)]
     share, none = Share(3, 7), Share(0, 0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        alone = (*normal(values[:1]), *student(values[:1]).interval)
     p = torch.tensor([0.2, 0.5, 0.7, 0.99], dtype=F64)
     return [
         equal("Wilson", [f.proportion_ci(l, "wilson") for f, (_, _, l) in zip(fits, cases)], w, 1e-9),
@@ -77,6 +81,7 @@ def intervals_of_counts() -> list[Measured]:
         equal("no hits, no bound", 0.0, low[0, 0]),
         equal("Student", (mean, *t, 9), (s.value, *s.interval, s.n)),
         equal("of one value", [1, 1], [s != s for s in one.interval]),
+        equal("not a number, and no warning", [1, 1, 1, 1, 0], [*(end != end for end in alone), len(told)]),
         equal("95 % of Student, unless told", student(values, 0.95).interval, student(values).interval),
         equal("the normal law", (mean - 1.96 * error, mean + 1.96 * error), normal(values)),
         equal("of one value", [1, 1], [end != end for end in normal(values[:1])]),

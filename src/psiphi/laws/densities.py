@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 
 import torch
@@ -90,10 +91,10 @@ def densities_of_records() -> list[Measured]:
     ]  # fmt: skip
 
 
-class _Zeros:
+class _Zeros(Noise):
     """Noise that is 0."""
 
-    def _draw(self, fill: object, shape: tuple[int, ...]) -> Tensor:
+    def _draw(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         return torch.zeros(1, *shape)
 
 
@@ -119,7 +120,7 @@ def draws_of_records() -> list[Measured]:
         equal("a full normal", mean + torch.einsum("bij,kbj->kbi", tril, eps), full.rsample(noise, k)),
         equal("Bernoulli", (u < torch.sigmoid(mean)).to(F64), coin.rsample(noise, k)),
         equal("a probability of 0, where u is 0", torch.zeros(1, 1, 2), Bernoulli(
-              torch.full((1, 2), -torch.inf)).rsample(_Zeros())),  # pyright: ignore[reportArgumentType]
+              torch.full((1, 2), -torch.inf)).rsample(_Zeros(0, range(1)))),
         equal("a point", mean.expand(k, 5, 4), Delta(mean).rsample(noise, k)),
         equal("a reconstruction", mean.expand(k, 5, 4), Distorted(mean, huber).rsample(noise, k)),
         equal("two rows of five", q.rsample(noise, k)[:, [1, 3]],

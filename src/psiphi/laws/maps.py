@@ -66,6 +66,7 @@ def images_of_normals() -> list[Measured]:
 LENGTHS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
     "a line": (lambda t: t, 0.5, 0.5),
     "a line that ends at ε": (lambda t: t, 1.0, 1.0),
+    "one that ends a hair above": (lambda t: t, 1 - 1e-11, 1 - 1e-11),
     "one that ends below": (lambda t: t, 3.0, 1.0),
     "one with ε = 0": (lambda t: t, 0.0, 0.0),
     "a square": (lambda t: t**2, 0.5, 0.5**0.5),
@@ -101,12 +102,12 @@ def farthest_by_secants() -> list[Measured]:
     farthest(lambda t, rows: (turns.append(1), (t > 0.7).to(t))[1], eps[:1], 1e-300)
     return [
         equal("the farthest points", roots, found, 1.1e-10),
-        equal("no further than ε", torch.zeros(9), (length(found, rows) - eps).clamp_min(0)),
+        equal("no further than ε", 0 * roots, (length(found, rows) - eps).clamp_min(0)),
         equal("to a tolerance", roots, coarse, 1e-3),
-        equal("none beyond its end", torch.zeros(9), (coarse - roots).clamp_min(0)),
+        equal("none beyond its end", 0 * roots, (coarse - roots).clamp_min(0)),
         equal("in single precision", roots, single, 2e-6),
         equal("turns for any tolerance", 1 + 60, len(turns)),
-        *(equal(f"points looked at: {name}", _illinois(each[0], each[1]), at)
+        *(equal(f"points looked at: {name}", _illinois(each[0], each[1]), at, 1e-12)
           for (name, each), at in zip(LENGTHS.items(), points)),
     ]  # fmt: skip
 

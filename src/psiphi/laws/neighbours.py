@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import comb, log
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from psiphi.basis.noise import generator
+from psiphi.formulas import fidelity
 from psiphi.formulas.divergences import neighbour_kl
 from psiphi.formulas.fidelity import (
     balls_around,
@@ -233,12 +235,27 @@ def blocks_of_distances() -> list[Measured]:
     expected[[0, -1]], three[[0, -1]] = 4, 2
     inside, held = balls_around(line, line, torch.full((n,), 1 / 64, dtype=F64))
     a = line[:, 0] / n
+    x, y = _normal(9, 3), _normal(7, 3, name="other")
+
+    def all_of_it() -> list[Tensor]:
+        return [
+            *cubic_sums(x, y),
+            neighbour_radii(x, 2),
+            *balls_around(y, x, neighbour_radii(x, 2)),
+            nearest(y, x)[0],
+        ]
+
+    whole = all_of_it()
+    with patch.object(fidelity, "NUMBERS", 5):
+        narrow = all_of_it()
+    whole, narrow = (torch.cat([each.to(F64) for each in some]) for some in (whole, narrow))
     moments = [a.pow(p).sum() for p in range(4)]
     sums = a**3 * moments[3] + 3 * a**2 * moments[2] + 3 * a * moments[1] + moments[0]
     return [
         equal("radii, in steps", expected, neighbour_radii(line, 2) * 64, 1e-6),
         equal("balls that hold a row", three, inside),
         equal("rows that a ball holds", three, held),
+        equal("in blocks of one row", whole, narrow, 1e-9),
         equal("sums of cubes", sums - (a**2 + 1) ** 3, cubic_sums(line / n, line[:1]).xx, 1e-6),
     ]
 

@@ -175,6 +175,7 @@ def goals_by_loops() -> list[Measured]:
         equal("than −1", [0, 1], goals.above(torch.tensor([-1 + step / 2, -1 + 2 * step], dtype=F64), -one.expand(2))),
         equal("than infinity below", 1, goals.above(one, -torch.inf * one)[0]),
         equal("three classes alike have a finite ratio", 1, goals.dlr(tie, zero[:1]).isfinite()[0]),
+        equal("what keeps it finite", [-0.5], goals.dlr(torch.tensor([[1e-12, 0, 0, 0]], dtype=F64), zero[:1])),
         equal("four too", 1, goals.dlr(torch.zeros(1, 4), zero[:1], zero[:1] + 1).isfinite()[0]),
         equal("by name", [1, 1], [goals.named("dlr") is goals.dlr, goals.named(goals.margin) is goals.margin]),
     ]  # fmt: skip
@@ -217,14 +218,19 @@ def gradients_by_matrices() -> list[Measured]:
     def critic(rows: Tensor) -> Tensor:
         return (rows @ a * rows).sum(1) / 2
 
+    held: list[Tensor] = []
+
+    def watched(rows: Tensor) -> Tensor:
+        held.extend([(rows @ w.T) ** 2 / 2, rows])
+        return held[0]
+
+    watched_gradients = input_gradients(watched, x[:3])
     slope = (x @ a).square().sum(1)
     t = torch.rand(6, generator=generator(SEED, "mix"), dtype=F64)
     other = _normal(6, 4, name="p")
     flat = torch.zeros(1, 4, dtype=F64)
     return [
-        equal(
-            "of more values than rows", each[:3], input_gradients(lambda rows: (rows @ w.T) ** 2 / 2, x[:3])
-        ),
+        equal("of more values than rows", each[:3], watched_gradients),
         equal(
             "no graph, unless told",
             [0, 1],
@@ -236,6 +242,7 @@ def gradients_by_matrices() -> list[Measured]:
         equal("of several values", each, input_gradients(lambda rows: (rows @ w.T) ** 2 / 2, x)),
         equal("of one value", (x @ a)[:, None], input_gradients(lambda rows: critic(rows)[:, None], x)),
         equal("several through a map", several @ b, pulled_back(v, at, several)),
+        equal("graphs that are given back", [1, 1], [_is_freed(held[0], held[1]), _is_freed(v, at)]),
         equal("one through a map", g @ b, pulled_back(at @ b.T, at, g)),
         equal("‖J‖²", each.square().sum((1, 2)), jac),
         equal("‖∇f‖²", slope, squared_slope(critic, x)),
@@ -244,3 +251,12 @@ def gradients_by_matrices() -> list[Measured]:
         equal("where f is flat", 1.0, slope_gap(critic, flat)[0], 1e-5),
         equal("between pairs", other + t[:, None] * (x - other), between(x, other, t)),
     ]
+
+
+def _is_freed(output: Tensor, of: Tensor) -> bool:
+    """Whether what a pass back needs has been given back."""
+    try:
+        torch.autograd.grad(output.sum(), of)
+    except RuntimeError:
+        return True
+    return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import inf, pi
 
 import torch
 from torch import Tensor
 
-from psiphi.basis.noise import Noise, generator
+from psiphi.basis.noise import Counted, Noise, generator
 from psiphi.formulas import levels
 from psiphi.formulas.estimates import directions, pair, square
 from psiphi.formulas.geometry import (
@@ -91,8 +92,8 @@ def directions_by_loops() -> list[Measured]:
               l1_steepest(g, v, box, 0.4 * torch.arange(1, 8, dtype=F64))),
         *(equal(f"sparse, share {share}", _sparse(g, stuck, share), l1_sparse(g, v, box, share))
           for share in (0.01, 0.4, 0.6, 1.0)),
-        equal("a tie with one at a wall", [[2.0, -1.0, 0.0]], l1_sparse(*torch.tensor(
-              [[[2.0, -2.0, 1.0]], [[1.0, 0.5, 0.5]]]), Box(), 0.4)),
+        equal("a tie with one at a wall", [[2.0, -1.0, 0.0]],
+              l1_sparse(torch.tensor([[2.0, -2.0, 1.0]]), torch.tensor([[1.0, 0.5, 0.5]]), Box(), 0.4)),
         equal("a share of each row", torch.cat([_sparse(g[i:i + 1], stuck[i:i + 1],
               0.2 * (i % 5 + 1)) for i in range(7)]),
               l1_sparse(g, v, box, 0.2 * (torch.arange(7) % 5 + 1).double())),
@@ -163,6 +164,7 @@ def levels_by_bisection() -> list[Measured]:
     whole = size.minimum(cap).sum(1, keepdim=True)
     wanted = whole * torch.linspace(0.02, 1, 9, dtype=F64)[:, None]
     mu = levels.falling(size, cap, wanted)
+    steps = torch.tensor([[3.0, 1.0]])
     return [
         equal("a rising sum", _bisected(lambda t: (slope * t).nan_to_num().minimum(cap).sum(1,
               keepdim=True) >= total,
@@ -173,6 +175,8 @@ def levels_by_bisection() -> list[Measured]:
         equal("a falling sum", wanted, (size - mu).clamp_min(0).minimum(cap).sum(1, keepdim=True), 1e-9),
         equal("all of it", whole, (size - levels.falling(size, cap, whole)).clamp_min(0).minimum(cap).sum(1,
               keepdim=True), 1e-9),
+        equal("where the sum is flat", 1.0, (steps - levels.falling(steps, torch.ones(1, 2), torch.ones(1, 1))).clamp(
+              0, 1).sum()),
         equal("its level", _bisected(lambda m: (size - m).clamp_min(0).minimum(cap).sum(1, keepdim=True) <= wanted,
               torch.full_like(total, 3.0)), mu, 1e-9),
         equal("levels are not below 0", 0.0, mu.clamp_max(0).amin(), 1e-12),
@@ -188,10 +192,10 @@ def _bisected(enough, top: Tensor) -> Tensor:
     return high
 
 
-class _Half:
+class _Half(Counted):
     """Draws that are all ½."""
 
-    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
         return torch.full((1, *shape), 0.5, dtype=F64)
 
 
@@ -215,7 +219,7 @@ def squares_of_differences() -> list[Measured]:
         equal("the pair", torch.cat([(v + sigma * u).clamp(lo, hi), (v - sigma * u).clamp(lo, hi)]),
               torch.cat([up, down])),
         equal("normal draws", draws.normal((3,)), directions(draws, (3,), "gaussian")),
-        equal("a draw of exactly ½", [[1.0]], directions(_Half(), (1,), "rademacher")),  # pyright: ignore[reportArgumentType]
+        equal("a draw of exactly ½", [[1.0]], directions(_Half(draws.noise, draws.step), (1,), "rademacher")),
         equal("signs drawn", torch.where(draws.uniform((30,)) < 0.5, -1, 1), directions(draws, (30,),
               "rademacher")),
     ]  # fmt: skip
@@ -233,7 +237,7 @@ def pixels_by_brute_force() -> list[Measured]:
     v = x + 0.6 * _normal(3, 2, 2, 3)
     gaps = []
     for k in (0, 1, 2, 6):
-        u = pixels_project(v, x, k, box)
+        u = pixels_project(v, x, float(k), box)
         least = _nearest_pixels(v, x, box, k)
         gaps.append((least, (u - v).square().flatten(1).sum(1), changed(u, x).sum(1) <= k))
     row = _uniform(2, 4)
@@ -260,7 +264,7 @@ def pixels_by_brute_force() -> list[Measured]:
         equal("k of each row", torch.stack([_nearest_pixels(v[i:i + 1], x[i:i + 1], box, k)[0] for i,
               k in enumerate((1, 2, 0))]),
               (mixed_k - v).square().flatten(1).sum(1)),
-        equal("of flat rows", torch.tensor([[0, 1, 0, 0], [0, 0, 0, 1]]), pixels_project(far, row, 1, Box(-9.0,
+        equal("of flat rows", torch.tensor([[0, 1, 0, 0], [0, 0, 0, 1]]), pixels_project(far, row, 1.0, Box(-9.0,
               9.0)) != row),
         equal("the k largest, the first of equals", [[0, 1, 1, 0], [1, 0, 0, 0]], first(value,
               torch.tensor([2.0, 1.0]))),

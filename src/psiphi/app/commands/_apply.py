@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from psiphi.app import _console as out
-from psiphi.app._open import held_out, open_data, open_model
+from psiphi.app._open import chosen, open_data, open_model
 from psiphi.app._options import Data, Json, Run, Seed
 from psiphi.basis.errors import ArgumentError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS_OUT = ("encode", "reconstruct", "project", "denoise", "score")
+SHOWN = 5  # of the oddest rows
 NUMBERS_OUT = ("log_prob", "anomaly_score", "predict")
 ELSEWHERE = {
     "sample": "psiphi sample RUN -n 64",
@@ -33,9 +34,17 @@ def apply(
     data: Data = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="A .npy or .csv file. [dim]default: VERB.npy in the run[/dim]"),
+        typer.Option(
+            "--out",
+            "-o",
+            help="A .npy of the numbers, or a .csv with the place, or the file, of each row. "
+            "[dim]default: VERB.npy in the run[/dim]",
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many test rows.")] = None,
+    split: Annotated[
+        str, typer.Option(help="test, train, validation; or all, in the file's order.")
+    ] = "test",
+    limit: Annotated[int | None, typer.Option(help="At most so many rows.")] = None,
     sigma: Annotated[
         float | None,
         typer.Option(
@@ -49,6 +58,7 @@ def apply(
     """Ask a model one thing of each test row: its code, reconstruction, likelihood, class, …; into a file.
 
     [bold]Example[/bold]   psiphi apply runs/vae encode -o codes.npy
+    [bold]Example[/bold]   psiphi apply runs/photos anomaly_score --split all -o odd.csv
     """
     model = open_model(run)
     if verb in ELSEWHERE:
@@ -60,22 +70,29 @@ def apply(
         raise ArgumentError(f"answers are written as .npy or .csv; got {where.name}.")
     ask = getattr(model, verb)  # a model that cannot says so before anything is read
     spec, loaded = open_data(data, model)
-    x, _ = held_out(loaded, limit)
+    x, places, kind = chosen(loaded, split, limit)
     answer = ask(x, **_arguments(verb, model, sigma, samples, seed)).detach()
-    _write(where, answer)
+    _write(where, verb, answer, places, kind)
     record = {
         "model": model.title,
         "run": str(run),
         "verb": verb,
         "data": spec,
+        "split": split,
         "rows": len(answer),
         "shape": list(answer.shape),
         "out": str(where),
     }
+    if verb == "anomaly_score":
+        first = answer.argsort(descending=True)[:SHOWN].tolist()
+        record["oddest"] = [{kind: places[i], verb: float(answer[i])} for i in first]
     if json:
         out.emit(record)
     else:
         out.say(f"{verb} of {len(answer)} rows, {tuple(answer.shape)}, is in {where}.")
+        if "oddest" in record:
+            said = ", ".join(f"{one[kind]} ({out.number(one[verb])})" for one in record["oddest"])
+            out.say(f"The oddest {kind}s: {said}.")
 
 
 def _arguments(verb: str, model: Any, sigma: float | None, samples: int | None, seed: int) -> dict[str, Any]:
@@ -97,8 +114,10 @@ def _arguments(verb: str, model: Any, sigma: float | None, samples: int | None, 
     return {}
 
 
-def _write(where: Path, answer: Tensor) -> None:
-    from io import BytesIO
+def _write(where: Path, verb: str, answer: Tensor, places: list[str], kind: str) -> None:
+    """The numbers as they are, or as a table: the place of each row, then its numbers."""
+    import csv
+    from io import BytesIO, StringIO
 
     import numpy as np
 
@@ -107,7 +126,12 @@ def _write(where: Path, answer: Tensor) -> None:
     array, buffer = answer.cpu().numpy(), BytesIO()
     if where.suffix.lower() == ".npy":
         np.save(buffer, array, allow_pickle=False)
-    else:
-        rows = array.reshape(len(array), -1)
-        np.savetxt(buffer, rows, delimiter=",", fmt="%d" if array.dtype.kind == "i" else "%.9g")
-    files.write(where, buffer.getvalue())
+        files.write(where, buffer.getvalue())
+        return
+    rows, text = array.reshape(len(array), -1), StringIO()
+    names = [verb] if array.ndim == 1 else [f"{verb}_{i}" for i in range(rows.shape[1])]
+    form = "{:d}" if array.dtype.kind == "i" else "{:.9g}"
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([kind, *names])
+    table.writerows([place, *map(form.format, row.tolist())] for place, row in zip(places, rows))
+    files.write(where, text.getvalue())

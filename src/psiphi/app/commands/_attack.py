@@ -171,6 +171,8 @@ def attack(
     x, y, left_out = attacking.known(*held_out(loaded, limit), aim)
     if left_out:
         out.note(f"note: {left_out} rows are left out: {attacking.WHY_LEFT_OUT}.", quiet)
+    if y is not None and (numbered := attacking.numbering(classifier, loaded.classes)):
+        out.note(f"note: {numbered}", quiet)
     whole = {
         "model": model, "model_sha256": attacking.model_digest(classifier), "data": spec,
         "data_sha256": attacking.data_digest(x, y), "rows": len(x), "shard": shard, "target": target, "eps": radii,
