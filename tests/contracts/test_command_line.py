@@ -98,11 +98,13 @@ def test_what_cannot_be_applied_gets_a_sentence(words: list[str], sentence: str,
 def test_answers_are_written_as_csv_too(tmp_path: Path):
     call("train", "pca", "--data", "moons:n=50", "--latent-dim", 1, "--quiet", "--out", tmp_path / "run")
     call("apply", tmp_path / "run", "reconstruct", "-o", tmp_path / "x.csv")
-    x = pp.data.load("moons:n=50").test.x
-    wanted = pp.load(tmp_path / "run").reconstruct(x).numpy()
-    assert_close(
-        np.loadtxt(tmp_path / "x.csv", delimiter=",", dtype=np.float32), wanted, rtol=1e-6, atol=1e-6
-    )
+    test = pp.data.load("moons:n=50").test
+    wanted = pp.load(tmp_path / "run").reconstruct(test.x).numpy()
+    head, *lines = (tmp_path / "x.csv").read_text().splitlines()
+    assert head.split(",")[0] == "row"
+    found = np.array([line.split(",") for line in lines])
+    assert found[:, 0].astype(int).tolist() == list(test.rows)
+    assert_close(found[:, 1:].astype(np.float32), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_train_hides_labels_that_are_not_to_be_told(tmp_path: Path):

@@ -210,11 +210,11 @@ def test_parquet_keeps_no_row_numbers(tmp_path):
     assert load(path).shape == (1,)
 
 
-def test_without_pandas_one_sentence_names_the_extra(people, monkeypatch):
+def test_without_pandas_one_sentence_says_what_to_install(people, monkeypatch):
     for package in ("pandas", "pyarrow"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            with pytest.raises(ArgumentError, match=r"pip install 'psiphi\[tables\]'"):
+            with pytest.raises(ArgumentError, match="pip install pandas pyarrow"):
                 load(people)
 
 
