@@ -321,6 +321,13 @@ def run(job: Job) -> bool:
     return done
 
 
+def peers() -> list[str]:
+    """The libraries beside us and their versions, as benchmarks/.env has them."""
+    known = ("pythae", "torchattacks", "foolbox", "adv-lib", "adversarial-robustness-toolbox", "pyautoattack")
+    pinned = (line.split("==") for line in _lines(str(HERE / "requirements-peers.txt")) if "==" in line)
+    return [f"{name} {version}" for name, version in pinned if name in known]
+
+
 def page() -> str:
     """RESULTS.md, from the records."""
     kept = [(job, record) for job in JOBS if (record := job.kept())]
@@ -331,6 +338,8 @@ def page() -> str:
         "turns in one run, on the same data and network, and are judged alike. Ratios are times faster than the",
         "fastest sound peer, or the one named. The machine is shared: trust ratios before times. What the recipes of",
         "published tables are, and what differs in them, is told in [docs/results.md](../docs/results.md).",
+        "",
+        f"Peers: {', '.join(peers())}.",
         "",
     ]  # fmt: skip
     for title, recipe in (
