@@ -253,3 +253,23 @@ def test_numbered_labels_are_said_of_a_classifier_of_ones_own():
     assert numbering(mine, ["0", "1", "2"]) == numbering(mine, []) == ""
     assert "3 is 0, 7 is 1;" in numbering(mine, ["3", "7"])
     assert numbering(pp.zoo.classifier((2,), classes=2), ["3", "7"]) == ""
+
+
+@pytest.mark.parametrize("verb", ["attack", "transfer", "universal", "defend"])
+def test_every_verb_says_how_labels_were_numbered_and_which_rows_are_left_out(
+    psiphi: Any, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numbered.py").write_text(
+        "import torch\ndef build():\n    torch.manual_seed(0)\n    return torch.nn.Linear(3, 2)\nother = build\n"
+    )
+    rng = np.random.default_rng(0)
+    y = np.where(np.arange(60) % 5 == 0, -1, 3 + 4 * rng.integers(0, 2, 60))
+    np.savez(tmp_path / "odd.npz", x=rng.random((60, 3)).astype(np.float32), y=y)
+    monkeypatch.chdir(tmp_path)
+    more = {
+        "attack": ("--attack", "fgsm"), "transfer": ("numbered:other", "--attack", "fgsm"),
+        "universal": ("--steps", 2), "defend": ("--smooth", 0.1, "--attack", "fgsm", "--draws", 20),
+    }[verb]  # fmt: skip
+    said = psiphi.call(verb, "numbered:build", *more, "--data", "odd.npz", "--limit", 12).stderr
+    assert "3 is 0, 7 is 1; is this the order of the logits?" in " ".join(said.split())
+    assert "rows are left out: they have no label." in " ".join(said.split())

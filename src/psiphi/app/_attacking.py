@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from psiphi.app import _arguments as arguments
+from psiphi.app import _console as out
+from psiphi.app._open import held_out
 from psiphi.basis.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
     from psiphi.access import Access
     from psiphi.attacks import Attack
+    from psiphi.data import Data
 
 THREAT = "linf:0.1"
-WHY_LEFT_OUT = "they have no label, or are of the class to reach already"
+UNLABELLED = "they have no label"
 
 
 def build(
@@ -180,6 +183,23 @@ def shard(text: str | None, n: int) -> range:
     if r > n:
         raise ArgumentError(f"--shard {text} has no row: only {n} are attacked.")
     return range(r - 1, n, k)
+
+
+def judged(
+    data: Data, limit: int, models: Iterable[nn.Module], quiet: bool, aim: Any = None
+) -> tuple[Tensor, Any]:
+    """Test rows and labels to attack or to judge by; a note says which rows are left out, and how labels are numbered.
+
+    aim: the class to reach, whose own rows are left out, or other words of --target.
+    """
+    x, y, left_out = known(*held_out(data, limit), aim)
+    if left_out:
+        why = f"{UNLABELLED}, or are of the class to reach already" if isinstance(aim, int) else UNLABELLED
+        out.note(f"note: {left_out} rows are left out: {why}.", quiet)
+    numbered = "" if y is None else next(filter(None, (numbering(each, data.classes) for each in models)), "")
+    if numbered:
+        out.note(f"note: {numbered}", quiet)
+    return x, y
 
 
 def known(x: Tensor, y: Any, aim: Any) -> tuple[Tensor, Any, int]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psiphi.app import _attacking as attacking
-from psiphi.app import _console as out
-from psiphi.app._open import held_out, open_classifier, open_data
+from psiphi.app._open import open_classifier, open_data
 from psiphi.basis.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -49,9 +48,7 @@ class Case:
         opened = open_classifier(name, trust)
         classifier = attacking.scaled(opened, seen)
         spec, loaded = open_data(data, opened)
-        x, y, left_out = attacking.known(*held_out(loaded, limit), None)
-        if left_out:
-            out.note(f"note: {left_out} rows are left out: they have no label.", quiet)
+        x, y = attacking.judged(loaded, limit, [opened], quiet)
         if y is None:
             raise ArgumentError(
                 f"{spec} has no labels, which an accuracy needs: name data with labels by --data."

@@ -12,7 +12,7 @@ from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
 from psiphi.app import _launch
-from psiphi.app._open import held_out, open_classifier, open_data, open_model
+from psiphi.app._open import open_classifier, open_data, open_model
 from psiphi.app._options import (
     ROWS,
     SEARCH,
@@ -168,11 +168,7 @@ def attack(
         purifier.project  # noqa: B018  a model that cannot says so before the attack, not after
     spec, loaded = open_data(data, classifier)
     aim = attacking.target(target)
-    x, y, left_out = attacking.known(*held_out(loaded, limit), aim)
-    if left_out:
-        out.note(f"note: {left_out} rows are left out: {attacking.WHY_LEFT_OUT}.", quiet)
-    if y is not None and (numbered := attacking.numbering(classifier, loaded.classes)):
-        out.note(f"note: {numbered}", quiet)
+    x, y = attacking.judged(loaded, limit, [classifier], quiet, aim)
     whole = {
         "model": model, "model_sha256": attacking.model_digest(classifier), "data": spec,
         "data_sha256": attacking.data_digest(x, y), "rows": len(x), "shard": shard, "target": target, "eps": radii,

@@ -10,7 +10,7 @@ import typer
 from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
-from psiphi.app._open import held_out, open_classifier, open_data
+from psiphi.app._open import open_classifier, open_data
 from psiphi.app._options import (
     AttackName,
     BatchSize,
@@ -65,9 +65,7 @@ def transfer(
     classifiers = [open_classifier(model, trust) for model in models]
     walls = attacking.bounds(bounds)
     spec, loaded = open_data(data, classifiers[0])
-    x, y, left_out = attacking.known(*held_out(loaded, limit), None)
-    if left_out:
-        out.note(f"note: {left_out} rows are left out: {attacking.WHY_LEFT_OUT}.", quiet)
+    x, y = attacking.judged(loaded, limit, classifiers, quiet)
     sources = {name: white_box(each, walls) for name, each in zip(names, classifiers)}
     with out.spoken_warnings(quiet), out.progress(f"{name} {search.threat!r}", quiet, "row") as move:
         found = run(search, sources, x, y, seed=seed, batch_size=batch_size, on_progress=move)

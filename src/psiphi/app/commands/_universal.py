@@ -10,7 +10,7 @@ import typer
 from psiphi.app import _arguments as arguments
 from psiphi.app import _attacking as attacking
 from psiphi.app import _console as out
-from psiphi.app._open import held_out, open_classifier, open_data
+from psiphi.app._open import open_classifier, open_data
 from psiphi.app._options import Bounds, Data, Json, Quiet, Seed, Set, Trust
 from psiphi.basis import files
 from psiphi.basis.errors import ArgumentError
@@ -67,9 +67,7 @@ def universal(
     walls = attacking.bounds(bounds)
     judges = {name: white_box(open_classifier(name, trust), walls) for name in [model, *(against or [])]}
     spec, loaded = open_data(data, judges[model].pipe.model)
-    x, y, left_out = attacking.known(*held_out(loaded, limit), None)
-    if left_out:
-        out.note(f"note: {left_out} rows are left out: they have no label.", quiet)
+    x, y = attacking.judged(loaded, limit, (each.pipe.model for each in judges.values()), quiet)
     learnt = as_float(loaded.train.x[:rows])
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
